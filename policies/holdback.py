@@ -28,7 +28,7 @@ from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, Guardrai
 from policies.stages import Stages
 from policies.wording import finite, odds
 
-__all__ = ["Compared", "Watched", "watch_guardrails", "watched"]
+__all__ = ["Compared", "WatchedGuardrail", "watch_guardrails", "watched"]
 
 _WAITS_FOR: Final = 0.25
 """Of the window: so long a control may have too few users before the hours before the promotion are asked."""
@@ -71,7 +71,7 @@ def watch_guardrails(config: ABTestConfig, *, concurrent: bool = True) -> tuple[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class WatchedGuardrail:
     """What one guardrail says at one look."""
 
     result: GuardrailResult
@@ -80,7 +80,7 @@ class Watched:
     the users held back, or proof against the hours before. Reason enough to watch on."""
 
 
-def watched(compared: Compared, config: ABTestConfig) -> tuple[Watched, ...]:
+def watched(compared: Compared, config: ABTestConfig) -> tuple[WatchedGuardrail, ...]:
     """What each guardrail says; nothing where there is nothing to compare with."""
     if compared.control is not None:
         return tuple(_twice(guardrail, compared, config) for guardrail in watch_guardrails(config))
@@ -91,9 +91,9 @@ def watched(compared: Compared, config: ABTestConfig) -> tuple[Watched, ...]:
     )
 
 
-def _alone(result: GuardrailResult) -> Watched:
+def _alone(result: GuardrailResult) -> WatchedGuardrail:
     beyond = result.state is GuardrailState.BLOCK
-    return Watched(result=result, leans_to_harm=beyond and (result.log_e_harm or 0.0) > 0.0)
+    return WatchedGuardrail(result=result, leans_to_harm=beyond and (result.log_e_harm or 0.0) > 0.0)
 
 
 def _with_before(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> GuardrailResult | None:
@@ -102,7 +102,7 @@ def _with_before(guardrail: Guardrail, compared: Compared, config: ABTestConfig)
     return check(guardrail, Stages.one(compared.before, compared.after), config.guardrails)
 
 
-def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Watched:
+def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> WatchedGuardrail:
     assert compared.control is not None  # watched() asks only then
     half = replace(guardrail, alpha=guardrail.alpha / 2.0)
     stages = Stages.one(compared.control, compared.after, 1.0 - compared.holdback_share)
@@ -116,7 +116,7 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
         now = _of_failures(now, then, share, half.alpha, config.alpha_harm)
     proven_then = then is not None and then.state is GuardrailState.ROLL_BACK
     beyond = now.state is GuardrailState.BLOCK
-    return Watched(result=now, leans_to_harm=beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0))
+    return WatchedGuardrail(result=now, leans_to_harm=beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0))
 
 
 def _waits_no_longer(guardrail: Guardrail, compared: Compared, then: GuardrailResult) -> bool:
@@ -135,7 +135,9 @@ def _waits_no_longer(guardrail: Guardrail, compared: Compared, then: GuardrailRe
 
 
 def _weaker(now: GuardrailResult, then: GuardrailResult) -> GuardrailResult:
-    why = f"weaker: compared with the hours before the promotion, for of the users held back there are {_after(now)}"
+    why = (
+        f"weaker: compared with the hours before the promotion, for of the old champion's users there are {_after(now)}"
+    )
     return replace(then, reason=f"{then.reason} ({why})")
 
 
@@ -153,8 +155,8 @@ def _of_failures(
         why = f"harm is proven ({odds(log_e)}, {odds(needed)} needed)"
     elif share >= with_before and then is not None and then.state is GuardrailState.ROLL_BACK:
         why = (
-            f"harm is proven: the users held back have too few of the failures ({odds(share)}, {odds(with_before)} "
-            f"needed), and against the hours before the promotion {then.reason}"
+            f"harm is proven: the old champion's users have too few of the failures ({odds(share)}, "
+            f"{odds(with_before)} needed), and against the hours before the promotion {then.reason}"
         )
     else:
         return replace(now, log_e_harm=finite(log_e))

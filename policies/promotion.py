@@ -23,7 +23,7 @@ from typing import Final
 
 from policies.experiment import ABTestConfig, ArmStats
 from policies.guardrails import GuardrailResult, GuardrailState
-from policies.holdback import Compared, Watched, watched
+from policies.holdback import Compared, WatchedGuardrail, watched
 from policies.wording import duration, share
 
 __all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "watch"]
@@ -98,7 +98,7 @@ def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessmen
     )
 
 
-def _guardrails(facts: WatchFacts, config: ABTestConfig, elapsed_hours: float) -> tuple[Watched, ...]:
+def _guardrails(facts: WatchFacts, config: ABTestConfig, elapsed_hours: float) -> tuple[WatchedGuardrail, ...]:
     compared = Compared(
         after=facts.after.moments,
         control=None if facts.control is None else facts.control.moments,
@@ -112,7 +112,7 @@ def _guardrails(facts: WatchFacts, config: ABTestConfig, elapsed_hours: float) -
 def _decide(
     facts: WatchFacts,
     config: ABTestConfig,
-    guardrails: tuple[Watched, ...],
+    guardrails: tuple[WatchedGuardrail, ...],
     elapsed_hours: float,
     *,
     clock_behind: bool,

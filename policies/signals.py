@@ -19,11 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import IntFlag
 from typing import Final, NamedTuple
 
-__all__ = ["EARLIER_S", "LONGEST_S", "REVEALED", "WINDOW_S", "Asked", "Signal", "shown", "signal_words"]
+__all__ = ["EARLIER_S", "LONGEST_S", "REVEALED", "WINDOW_S", "Signal", "UserRequest", "shown", "signal_words"]
 
 WINDOW_S: Final = 600.0
 """So long after the end of an answer what follows still says something of it."""
-LONGEST_S: Final = 600.0
+LONGEST_S: Final = 300.0
 """Of an answer that took longer nothing is said: a bound on what has to be looked at together."""
 PAUSE_S: Final = 1.0
 """A program asks again at once; a person has seen the answer first."""
@@ -69,7 +69,7 @@ def signal_words(bits: int) -> list[str]:
     return [flag.name.lower() for flag in _WORDS if bits & flag.value and flag.name]
 
 
-class Asked(NamedTuple):
+class UserRequest(NamedTuple):
     """A request of one user."""
 
     id: str
@@ -78,7 +78,7 @@ class Asked(NamedTuple):
     signals: int
 
 
-def shown(copies: Sequence[Asked], complaints: Sequence[Asked] = ()) -> Mapping[str, int]:
+def shown(copies: Sequence[UserRequest], complaints: Sequence[UserRequest] = ()) -> Mapping[str, int]:
     """What is revealed (bits out of REVEALED) of each of `copies`, all of one user who asked the very same in each.
 
     `complaints`: the user's requests whose last turn complains about an answer to that. The result does not depend on
@@ -103,13 +103,13 @@ def shown(copies: Sequence[Asked], complaints: Sequence[Asked] = ()) -> Mapping[
     return found
 
 
-def _mark(found: dict[str, int], one: Asked | None, signal: Signal, where: Signal) -> None:
+def _mark(found: dict[str, int], one: UserRequest | None, signal: Signal, where: Signal) -> None:
     """Note the signal, if it could be shown of that request."""
     if one is not None and one.id in found and one.signals & where.value:
         found[one.id] |= signal.value
 
 
-def _asked_anew(ordered: Sequence[Asked]) -> list[float]:
+def _asked_anew(ordered: Sequence[UserRequest]) -> list[float]:
     """When requests began that are no retries, and while no earlier copy was being answered."""
     began, busy_until = [], -math.inf
     for one in ordered:
@@ -119,7 +119,7 @@ def _asked_anew(ordered: Sequence[Asked]) -> list[float]:
     return began
 
 
-def _at_once(first: Sequence[Asked]) -> Iterator[Asked]:
+def _at_once(first: Sequence[UserRequest]) -> Iterator[UserRequest]:
     """Those that were being answered while another copy was."""
     busy_until = -math.inf
     for place, one in enumerate(first):
@@ -129,7 +129,7 @@ def _at_once(first: Sequence[Asked]) -> Iterator[Asked]:
         busy_until = max(busy_until, min(one.ended_s, one.started_s + LONGEST_S))
 
 
-def _last_before(asked: Sequence[Asked], at_s: float) -> Asked | None:
+def _last_before(asked: Sequence[UserRequest], at_s: float) -> UserRequest | None:
     """The latest that had ended by then, and not long ago."""
     ended = (one for one in asked if one.started_s < at_s and -CLOCKS_S <= at_s - one.ended_s <= WINDOW_S)
     return max(ended, key=lambda one: (one.started_s, one.id), default=None)

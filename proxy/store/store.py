@@ -35,7 +35,7 @@ from proxy.store.ingest.batch import Ingest
 from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.ingest.spools import Spools
 from proxy.store.move import copy_all, mark_moved, refuse_if_moved
-from proxy.store.reading.conversations import Conversations
+from proxy.store.reading.conversations import ConversationVotes
 from proxy.store.reading.days import Days
 from proxy.store.reading.records import Records
 from proxy.store.reading.samples import Samples
@@ -64,7 +64,7 @@ class Store:
         self.records = Records(database, self._codec)
         self.samples = Samples(database, self._codec)
         self.statistics = Statistics(database)
-        self.conversations = Conversations(database)
+        self.conversations = ConversationVotes(database)
         self.traffic = Traffic(database, clock)
         self.days = Days(database)
         self.retention = Retention(database, clock)

@@ -128,6 +128,8 @@ def _vote_document(vote: VoteView) -> dict[str, Any]:
         "created_at": iso(vote.created_us),
         "token": BallotTrust.TOKEN in vote.trust,
         "counts": vote.effective,
+        "whole": vote.whole,
+        "copied": vote.copied,
     }
 
 

@@ -143,7 +143,7 @@ def test_failures_that_the_hours_before_and_the_control_both_show_return_the_tra
     control, after = bad_late(60, 540, 70)
     seen = look(after, 20.0, control=control)
     assert seen.decision is WatchDecision.RETURN
-    assert "the users held back have too few of the failures" in seen.reasons[0]
+    assert "the old champion's users have too few of the failures" in seen.reasons[0]
     assert "against the hours before the promotion 13.0 % against 2.0 %" in seen.reasons[0]
     assert look(after, 20.0, control=control, before=None).decision is WatchDecision.KEEP
     bad_hour = arm_stats(Arm.CONTROL, 60, errors=(*(1.0,) * 8, *(0.0,) * 52))
@@ -177,7 +177,7 @@ def test_a_control_of_too_few_users_leaves_it_to_the_hours_before() -> None:
     assert early.decision is WatchDecision.KEEP
     assert late.decision is WatchDecision.RETURN
     assert late.reasons[0].endswith(
-        "(weaker: compared with the hours before the promotion, for of the users held back there are "
+        "(weaker: compared with the hours before the promotion, for of the old champion's users there are "
         "4.0 of 5 effective users)."
     )
     assert look(HARMS["slow answers"], 6.0, control=few).decision is WatchDecision.KEEP

@@ -11,12 +11,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["Rows", "any_of", "for_update", "insert_all", "insert_new", "upsert", "upsert_sums", "upsert_sums_of"]
+__all__ = [
+    "Rows",
+    "among",
+    "any_of",
+    "for_update",
+    "insert_all",
+    "insert_new",
+    "upsert",
+    "upsert_sums",
+    "upsert_sums_of",
+]
 
 Rows = Sequence[Mapping[str, Any]]
 Insert = postgresql.Insert | sqlite.Insert
@@ -73,6 +84,14 @@ def any_of(connection: AsyncConnection, column: sa.ColumnElement[Any], values: S
     if connection.dialect.name == "postgresql":
         return column == sa.any_(sa.bindparam(None, list(values), type_=postgresql.ARRAY(column.type)))
     return column.in_(values)
+
+
+def among(connection: AsyncConnection, column: sa.ColumnElement[int], values: Sequence[int]) -> sa.ColumnElement[bool]:
+    """The same of whole numbers, and one parameter on SQLite, too: for hundreds of values that takes a tenth."""
+    if connection.dialect.name == "postgresql":
+        return any_of(connection, column, values)
+    numbers = sa.func.json_each(orjson.dumps(list(values)).decode()).table_valued("value")
+    return column.in_(sa.select(numbers.c.value))
 
 
 def _plain(insert: Insert, table: sa.Table, names: Sequence[str]) -> Insert:

@@ -14,8 +14,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.signals import EARLIER_S, LONGEST_S, REVEALED, Asked, shown
-from proxy.store.engine.dialect import any_of
+from policies.signals import EARLIER_S, LONGEST_S, REVEALED, UserRequest, shown
+from proxy.store.engine.dialect import among
 from proxy.store.ingest.facts import RecordFacts, Signalled
 from proxy.store.ingest.votes import FACTS, facts_of_row
 from proxy.store.tables.keys import id_floor, id_time_us
@@ -26,7 +26,6 @@ __all__ = ["revealed"]
 
 _AROUND_US: Final = int((EARLIER_S + LONGEST_S) * 1e6)
 """What has to be seen around a new request, for all that it changes to be worked out."""
-_CHUNK: Final = 500
 _COLUMNS: Final = (*FACTS, records.c.prompt_key, records.c.answers_key)
 
 _Who = tuple[int | None, int | None]
@@ -78,13 +77,10 @@ async def _around(connection: AsyncConnection, telling: Sequence[NewRecord]) -> 
     between = records.c.id.between(id_floor(min(times) - _AROUND_US), id_floor(max(times) + _AROUND_US + 1000))
     users = sorted({record.user_hash for record in telling if record.user_hash is not None})
     keys = sorted({key for record in telling for key in (record.prompt_key, record.answers_key) if key is not None})
-    found: list[Any] = []
-    for start in range(0, len(users), _CHUNK):
-        mine = any_of(connection, records.c.user_hash, users[start : start + _CHUNK])
-        same = any_of(connection, records.c.prompt_key, keys) | any_of(connection, records.c.answers_key, keys)
-        query = sa.select(*_COLUMNS).where(mine, between, records.c.signals.is_not(None), same)
-        found += (await connection.execute(query)).all()
-    return found
+    mine = among(connection, records.c.user_hash, users)
+    same = among(connection, records.c.prompt_key, keys) | among(connection, records.c.answers_key, keys)
+    query = sa.select(*_COLUMNS).where(mine, between, records.c.signals.is_not(None), same)
+    return list((await connection.execute(query)).all())
 
 
 def _touched(telling: Iterable[NewRecord], facts: Mapping[str, RecordFacts]) -> dict[_Group, list[float]]:
@@ -112,9 +108,9 @@ def _changed(copies: Sequence[Any], complaints: Sequence[Any], news: Sequence[fl
             yield Signalled(facts_of_row(row), signals)
 
 
-def _asked(row: Any) -> Asked:
+def _asked(row: Any) -> UserRequest:
     started_s = id_time_us(row.id) / 1e6
-    return Asked(row.id, started_s, started_s + row.duration_us / 1e6, row.signals)
+    return UserRequest(row.id, started_s, started_s + row.duration_us / 1e6, row.signals)
 
 
 def _id(one: Signalled) -> str:

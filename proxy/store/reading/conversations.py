@@ -10,12 +10,12 @@ from policies.records import Arm
 from proxy.store.engine.database import Database
 from proxy.store.tables.schema import conversation_votes
 
-__all__ = ["ConversationCounts", "Conversations"]
+__all__ = ["ConversationCounts", "ConversationVotes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationCounts:
-    """Conversations with a vote, by what it says."""
+    """ConversationVotes with a vote, by what it says."""
 
     positive: int = 0
     negative: int = 0
@@ -25,7 +25,7 @@ class ConversationCounts:
     """Positive or negative, but both arms have answered: they count nowhere."""
 
 
-class Conversations:
+class ConversationVotes:
     """The votes on conversations of one database."""
 
     def __init__(self, db: Database) -> None:

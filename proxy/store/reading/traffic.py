@@ -139,7 +139,8 @@ class Traffic:
         async with self._db.read() as connection:
             for day in range(1, 8):
                 since, until = id_floor(now_us - day * DAY_US), id_floor(now_us - (day - 1) * DAY_US)
-                came = (records.c.id >= since, records.c.id < until, records.c.user_hash.is_not(None))
+                named = (records.c.user_hash.is_not(None), records.c.kind != TASK.name)
+                came = (records.c.id >= since, records.c.id < until, *named)
                 some = sa.select(records.c.user_hash).where(*came).distinct().limit(_ENOUGH_USERS).subquery()
                 if count := int(await connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0):
                     found.append(count)

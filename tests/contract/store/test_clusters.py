@@ -50,7 +50,7 @@ def slowly(records: list[NewRecord], votes: list[NewVote], arm: Arm) -> dict[int
         if facts.arm is arm:
             unit = (record.cluster or 0) if facts.claimed else facts.user_key
             count_arrival(totals[unit], facts, TERMS)
-            count_votes(totals[unit], VoteSummary(), VoteSummary.of(ballots[record.id]))
+            count_votes(totals[unit], VoteSummary(), VoteSummary.of(ballots[record.id]), facts)
     return totals
 
 

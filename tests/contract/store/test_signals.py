@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import random
+import signal
+import subprocess
+import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +17,7 @@ from hypothesis import strategies as st
 
 from policies.estimates import METRICS, Metric, Moments, UserTotals
 from policies.records import Arm
-from policies.signals import Asked, Signal, shown, signal_words
+from policies.signals import Signal, UserRequest, shown, signal_words
 from proxy.clock import ManualClock
 from proxy.store.store import Store
 from proxy.store.tables.keys import id_time_us
@@ -38,13 +43,13 @@ def slowly(
     records: list[NewRecord], votes: list[NewVote], arm: Arm, *, only_tagged: bool = False
 ) -> tuple[dict[str, int], Moments]:
     """Every record's signals, and the arm's sums of them, from all that there is."""
-    groups: defaultdict[tuple[Any, ...], list[Asked]] = defaultdict(list)
-    complaints: defaultdict[tuple[Any, ...], list[Asked]] = defaultdict(list)
+    groups: defaultdict[tuple[Any, ...], list[UserRequest]] = defaultdict(list)
+    complaints: defaultdict[tuple[Any, ...], list[UserRequest]] = defaultdict(list)
     for r in records:
         claimed = bool(r.flags & RecordFlag.CLAIMED)
         who = r.user_hash, r.cluster if claimed else None
         began = id_time_us(r.id) / 1e6
-        one = Asked(r.id, began, began + r.duration_us / 1e6, r.signals or 0)
+        one = UserRequest(r.id, began, began + r.duration_us / 1e6, r.signals or 0)
         groups[*who, r.prompt_key].append(one)
         if r.answers_key is not None:
             complaints[*who, r.answers_key].append(one)
@@ -108,7 +113,7 @@ async def words_of(store: Store, record: NewRecord) -> list[str]:
 
 
 async def test_a_regeneration_by_hand(store: Store, clock: ManualClock) -> None:
-    """Asked, asked again ten seconds later, and copied: of two answers one regenerated, one copied; w(2) = 2/1.1."""
+    """Asked, again ten seconds later, and copied: one answer of two is regenerated, one copied; w(2) = 2/1.1."""
     await start_experiment(store)
     rng, now = random.Random(1), clock.now()
     first, second = asked(now, rng, 7), asked(now + 10, rng, 7)
@@ -203,3 +208,54 @@ async def test_the_signals_stand_where_they_belong_when_shares_move(store: Store
     found = {epoch: await store.statistics.arms(1, epoch) for epoch in (1, 2)}
     assert found[1][Arm.CHAMPION].moments.sums[at : at + 2] == (1, 1)
     assert found[2][Arm.CHALLENGER].moments.sums[at : at + 2] == (0, 1)
+
+
+KILLED = """
+import asyncio, pickle, sys
+from proxy.clock import SystemClock
+from proxy.store.store import Store
+from proxy.store.tables.values import IngestBatch
+
+async def main(url, batches):
+    store = await Store.open(url, clock=SystemClock())
+    for at, (records, votes) in enumerate(pickle.load(open(batches, "rb"))):
+        await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=at + 1, records=records, votes=votes))
+        print(at, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_kill_loses_and_doubles_nothing(store_url: str, tmp_path: Path, clock: ManualClock) -> None:
+    """The process that stores is killed again and again; the next one goes through all from the start."""
+    store = await Store.open(store_url, clock=clock)
+    await start_experiment(store)
+    await store.close()
+    rng, now = random.Random(7), clock.now()
+    talk = {"conversation": 70, "duration_us": 500_000}
+    records = [asked(now + 7 * at, rng, rng.choice((7, 8)), user_hash=rng.choice((1, 2)), **talk) for at in range(24)]
+    votes = [copied(record, rng) for record in records[::3]]
+    whole = [
+        NewVote(fid=new_id(int((now + 400 + at) * 1e6), rng), record_id=record.id, whole=True, feedback=1)
+        for at, record in enumerate(records[::5])
+    ]
+    parts: list[Any] = [*records, *votes, *whole]
+    rng.shuffle(parts)
+    split = [((p,), ()) if isinstance(p, NewRecord) else ((), (p,)) for p in parts]
+    (tmp_path / "batches").write_bytes(pickle.dumps(split))
+    command = [sys.executable, "-c", KILLED, store_url, str(tmp_path / "batches")]
+    for lines in (3, 11, 23, None):
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        for n, _ in enumerate(child.stdout):
+            if n == lines:
+                child.kill()
+        child.stdout.close()
+        assert child.wait() == (0 if lines is None else -signal.SIGKILL)
+    store = await Store.open(store_url, clock=clock)
+    stats = (await store.statistics.arms(1, 1))[Arm.CHAMPION]
+    _, moments = slowly(records, votes, Arm.CHAMPION)
+    assert only_signals(stats.moments).sums == pytest.approx(moments.sums, abs=1e-9)
+    at = 2 * METRICS.index(Metric.CONVERSATION)
+    assert stats.moments.sums[at : at + 2] == (2, 2), "one of each user"
+    await store.close()
