@@ -41,6 +41,7 @@ _MOST: Final = 0.84
 _HALF: Final = 0.0
 """Of one in two."""
 _STEPS: Final = 64
+_LEAST_LEFT: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +125,7 @@ def required_test(
     `saving`: the part of the variance that CUPED takes out (0 to 1). ValueError naming what makes no sense.
     """
     _check(shares, traffic, profiles)
-    test = _Test(tuple(shares), traffic, tuple(profiles), config, 1.0 - saving)
+    test = _Test(tuple(shares), traffic, tuple(profiles), config, _left(saving))
     information = _information(gain, config, _MOST)
     half = test.days(_information(gain, config, _HALF))
     most = test.days(_of_four_in_five(gain, config))
@@ -165,7 +166,7 @@ def detectable_gain(
     _check(shares, traffic, profiles)
     if days <= 0:
         raise ValueError(f"days: {days:g} must be above 0")
-    known = _Test(tuple(shares), traffic, tuple(profiles), config, 1.0 - saving).information_after(days)
+    known = _Test(tuple(shares), traffic, tuple(profiles), config, _left(saving)).information_after(days)
     least = config.promotion_threshold if config.evidence == "strict" else 0.0
     low, high = 1e-4, 1e2
     for _ in range(40):
@@ -212,7 +213,8 @@ class _Test:
         since, found = 0.0, []
         for share, following in zip(self.shares, (*self.shares[1:], None), strict=True):
             until = math.inf if following is None else since + self._lasts(share, following, since)
-            found.append(_Stage(share, since, until))
+            if until > since:  # one that may be left at once has no evidence (min_duration_hours = 0)
+                found.append(_Stage(share, since, until))
             since = until
         return found
 
@@ -255,6 +257,11 @@ class _Test:
             total += worth
             squares += worth * user_weight(1.0 + n, self.config.icc)
         return _Weight(total, squares / total)
+
+
+def _left(saving: float) -> float:
+    """Of the variance. Where few users always say the same their past seems to explain all of it; none does."""
+    return max(1.0 - saving, _LEAST_LEFT)
 
 
 def _first(holds: Callable[[float], bool]) -> float | None:

@@ -205,7 +205,7 @@ def _testing(look: Inspection) -> Step:
     back = RollBack(model_id=model.id, experiment_id=experiment.id)
     if (silence := _silence_s(model, look)) > look.rules.ready_timeout_s:
         reason = f"challenger {model.name} has not answered its health check for {span(silence)}"
-        return Step(reasons=(reason, *assessment.reasons), action=back)
+        return Step(reasons=(reason, *assessment.reasons), action=replace(back, silent=True))
     match assessment.verdict:
         case Verdict.ROLL_BACK:
             return Step(reasons=assessment.reasons, action=back)
@@ -257,7 +257,7 @@ def _watching(look: Inspection) -> Step:
     silence = _silence_s(champion, look)
     if silence > look.rules.ready_timeout_s and old.healthy:
         reason = f"champion {champion.name} has not answered its health check for {span(silence)}"
-        return Step(reasons=(reason,), action=ReturnTraffic(model_id=old.id))
+        return Step(reasons=(reason,), action=ReturnTraffic(model_id=old.id, silent=True))
     quiet = _silence_s(old, look)
     gone = quiet > look.rules.ready_timeout_s
     if assessment.concurrent and gone:

@@ -194,7 +194,8 @@ def fail_promotion(position: Position, action: FailPromotion, effect: Effect, no
 
 def roll_back(position: Position, action: RollBack, effect: Effect, now: Context) -> Transition:
     """Because of harm, or because a person says so."""
-    return _sent_back(position, Event.ROLLED_BACK, now.why, "manual" if now.manual else "harm", now)
+    counted = "manual" if now.manual else "harm"
+    return _sent_back(position, Event.ROLLED_BACK, now.why, counted, now, silent=action.silent)
 
 
 def reject(position: Position, action: Reject, effect: Effect, now: Context) -> Transition:
@@ -202,7 +203,9 @@ def reject(position: Position, action: Reject, effect: Effect, now: Context) -> 
     return _sent_back(position, Event.REJECTED, now.why, None, now)
 
 
-def _sent_back(position: Position, event: Event, why: str, counted: str | None, now: Context) -> Transition:
+def _sent_back(
+    position: Position, event: Event, why: str, counted: str | None, now: Context, *, silent: bool = False
+) -> Transition:
     model, ledger = challenger_of(position), position.state.ledger
     if counted is None:
         totals = count(ledger.totals, "rejections")
@@ -210,7 +213,8 @@ def _sent_back(position: Position, event: Event, why: str, counted: str | None, 
         rollbacks = ledger.totals.rollbacks
         totals = replace(ledger.totals, rollbacks={**rollbacks, counted: rollbacks.get(counted, 0) + 1})
     ledger = replace(retiring(ledger, model, now), totals=totals, last_rejection_at=now.at)
-    if counted in (None, "harm"):  # a server that died, or a person who wants it gone, says nothing of the recipe
+    # A server that died, or a person who wants it gone, says nothing of the recipe.
+    if counted in (None, "harm") and not silent:
         ledger = not_better(ledger, model)
     verdict = "reject" if event is Event.REJECTED else "roll_back"
     said = "withdrawn" if counted == "manual" else verdict
@@ -238,7 +242,7 @@ def return_traffic(position: Position, action: ReturnTraffic, effect: Effect, no
         last_rejection_at=now.at,
         totals=count(ledger.totals, "returns"),
     )
-    ledger = ledger if now.manual else not_better(ledger, new)
+    ledger = ledger if now.manual or action.silent else not_better(ledger, new)
     reason = f"{old.name} serves all users again: {now.why}"
     return moved(
         position,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["power"]
 
 _GAINS = (0.02, 0.05, 0.1, 0.2)
+_NO_GAIN = 10.0
+"""So large a gain (eleven times as good) is none that anybody looks for."""
 
 Gain = Annotated[
     float | None,
@@ -72,6 +76,10 @@ def power(
     """
     from policies.power import shares_of
 
+    _refuse_nonsense(
+        {"--gain": gain, "--days": days, "--requests-per-day": requests_per_day, "--users": users,
+         "--new-users-per-day": new_users}
+    )  # fmt: skip
     loaded = read_config(config, data_dir)
     seen = _given(_observed(loaded), requests_per_day, users, vote_rate)
     if not seen.requests_per_day:
@@ -87,6 +95,15 @@ def power(
         print_json(document)
     else:
         _print(document)
+
+
+def _refuse_nonsense(numbers: Mapping[str, float | None]) -> None:
+    """Infinite numbers, and traffic of nobody: an answer to them would say nothing."""
+    for option, value in numbers.items():
+        if value is not None and not math.isfinite(value):
+            fail(Exit.USAGE, f"{option}: {value} is no finite number")
+        if value is not None and value <= 0 and option in ("--requests-per-day", "--users"):
+            fail(Exit.USAGE, f"{option}: {value:g} must be above 0")
 
 
 def _given(seen: Expected, requests_per_day: float | None, users: float | None, vote_rate: float | None) -> Expected:
@@ -130,6 +147,7 @@ def _answer(
     if days is not None:
         return document | {
             "days": days,
+            "min_days": test.min_duration_hours / 24,
             "detectable_gain": detectable_gain(days, shares, traffic, profiles, test, saving=on),
         }
     least = test.promotion_threshold
@@ -219,7 +237,8 @@ def _print(document: dict[str, Any]) -> None:
 
     out = console()
     traffic = document["traffic"]
-    crowd = f"{traffic['requests_per_day']:,.0f} requests a day by {traffic['users']:,.0f} users"
+    requests, users = traffic["requests_per_day"], traffic["users"]
+    crowd = f"{_many(requests)} requests a day by {_many(users)} {'user' if users == 1 else 'users'}"
     assumed = " (assumed: one request each; set it with --users)" if document["users_assumed"] else ""
     stages = " → ".join(f"{100 * share:.3g} %" for share in document["shares"])
     out.print(f"{crowd}{assumed}, challenger at {stages}")
@@ -230,8 +249,7 @@ def _print(document: dict[str, Any]) -> None:
     for note in document["notes"]:
         out.print(f"  {note}")
     if "detectable_gain" in document:
-        least = (f"{document['detectable_gain']:+.1%}", "bold")
-        out.print(styled(f"{document['days']:g} days can detect a gain of ", least, " or more, in 4 of 5 experiments"))
+        _print_detectable(document)
         return
     table = Table("gain", "1 of 2 tests", "4 of 5 tests", "requests", "users", "observations", box=None,
                   header_style="bold")  # fmt: skip
@@ -242,6 +260,17 @@ def _print(document: dict[str, Any]) -> None:
         out.print(line)
 
 
+def _print_detectable(document: dict[str, Any]) -> None:
+    out, days, gain = console(), document["days"], document["detectable_gain"]
+    long = "1 day" if days == 1 else f"{days:g} days"
+    if gain >= _NO_GAIN:
+        out.print(f"{long} can detect no gain: that is too little traffic")
+    else:
+        out.print(styled(f"{long} can detect a gain of ", (f"{gain:+.1%}", "bold"), " or more, in 4 of 5 experiments"))
+    if days < document["min_days"]:
+        out.print(f"No challenger is promoted before {document['min_days']:g} days (min_duration_hours).")
+
+
 def _row(answer: dict[str, Any], document: dict[str, Any]) -> list[str]:
     gain, half = f"{answer['gain']:+.0%}", _time(answer["half_days"])
     if answer["days"] is None:
@@ -249,6 +278,10 @@ def _row(answer: dict[str, Any], document: dict[str, Any]) -> list[str]:
         return [gain, half, "never", "–", "–", why]
     observations = ", ".join(f"{count:,} {name}" for name, count in answer["observations"].items())
     return [gain, half, _time(answer["days"]), f"{answer['requests']:,}", f"{answer['users']:,}", observations]
+
+
+def _many(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1 else f"{number:.2g}"
 
 
 def _time(days: float | None) -> str:
@@ -267,9 +300,9 @@ def _what_else(document: dict[str, Any]) -> list[str]:
     half, days = asked["half_days"], asked["days"]
     if half is None:
         users = document["traffic"]["users"]
-        never = (
-            f"the same {users:,.0f} users come back, and none weighs more than {document['most_a_user']:g} observations"
-        )
+        crowd = f"the same {users:,.0f} users come back, and none" if users > 1 else "the same user comes back, and"
+        weighs = "weighs no more than" if users <= 1 else "weighs more than"
+        never = f"{crowd} {weighs} {document['most_a_user']:g} observations"
         said.append(f"{gain:+.0%} with your traffic: never, however long the test takes: {never}.")
     else:
         long = "" if half <= most else "longer than max_duration_hours: "

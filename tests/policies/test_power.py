@@ -202,3 +202,16 @@ def test_twice_the_gain_never_takes_longer(gain: float, share: float, users: flo
     if small is not None:
         assert large is not None
         assert large <= small
+
+
+def test_a_stage_that_may_be_left_at_once_is_none() -> None:
+    """With no shortest duration a canary lasts no time, and a later stage has all the traffic."""
+    ramp = required_test(0.1, (0.01, 0.05, 0.1), MANY, PROFILES, replace(CONFIG, min_effective_users=0))
+    alone = required_test(0.1, TENTH, MANY, PROFILES, replace(CONFIG, min_effective_users=0))
+    assert ramp.days == pytest.approx(alone.days)
+
+
+def test_a_past_that_seems_to_explain_everything_still_leaves_a_test() -> None:
+    all_of_it = required_test(0.1, TENTH, MANY, PROFILES, CONFIG, saving=1.0)
+    assert all_of_it.days is not None
+    assert 0.0 < detectable_gain(1.0, TENTH, MANY, PROFILES, CONFIG, saving=1.0) < 1.0
