@@ -108,9 +108,9 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
     stages = Stages.one(compared.control, compared.after, 1.0 - compared.holdback_share)
     now = check(half, stages, config.guardrails)
     then = _with_before(half, compared, config) if guardrail.metric is not Metric.SLOW else None
-    if now.state is GuardrailState.UNKNOWN and then is not None:
-        if compared.passed >= _WAITS_FOR or _waits_no_longer(guardrail, compared, then):
-            return _alone(_weaker(now, then))
+    waited = compared.passed >= _WAITS_FOR or _waits_no_longer(guardrail, compared, then)
+    if now.state is GuardrailState.UNKNOWN and then is not None and waited:
+        return _alone(_weaker(now, then))
     if guardrail.metric in _FAILURES and now.state in (GuardrailState.PASS, GuardrailState.BLOCK):
         share = log_e_of_failures(compared.control, compared.after, guardrail.metric, tolerance=guardrail.tolerance)
         now = _of_failures(now, then, share, half.alpha, config.alpha_harm)
@@ -119,13 +119,15 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
     return WatchedGuardrail(result=now, leans_to_harm=beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0))
 
 
-def _waits_no_longer(guardrail: Guardrail, compared: Compared, then: GuardrailResult) -> bool:
+def _waits_no_longer(guardrail: Guardrail, compared: Compared, then: GuardrailResult | None) -> bool:
     """A few users who ask much: thousands of failures before a quarter of the window is over are too many.
 
     Enough are those of which the few held back have too few, at odds of 5, which a bad hour of both models seldom
     shows; where none of these users has come, 50, of which a user has no more than the soft cap.
     """
-    if guardrail.metric not in _FAILURES or then.state is not GuardrailState.ROLL_BACK or compared.control is None:
+    if then is None or then.state is not GuardrailState.ROLL_BACK:
+        return False
+    if guardrail.metric not in _FAILURES or compared.control is None:
         return False
     if metric_mean(compared.control, guardrail.metric) is None:
         failing = metric_mean(compared.after, guardrail.metric)

@@ -86,7 +86,8 @@ class Experiment:
     @property
     def highest(self) -> float:
         """The largest share that the challenger has had, also before a person lowered it."""
-        return max([self.state.get("highest", 0.0), *(stage.share for stage in self.stages if not stage.watch)])
+        known: float = self.state.get("highest", 0.0)
+        return max([known, *(stage.share for stage in self.stages if not stage.watch)])
 
     def with_stages(self, stages: Iterable[ExperimentStage]) -> Experiment:
         """The same with other stages."""
