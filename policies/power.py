@@ -64,6 +64,8 @@ class ExpectedTraffic:
     """Users added each following day; the requests are shared among all."""
     habits: tuple[Habit, ...] = ()
     """How often they come, where that is known: few users make most of the requests. Empty: all equally often."""
+    strangers_per_day: float = 0.0
+    """Requests that name nobody, where that is known: a test counts each as a user of its own, who never comes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +252,7 @@ class _Test:
     def _weight(self, since: float, until: float, profile: MetricProfile) -> _Weight:
         """Under the soft cap, which is per user and stage."""
         total = squares = 0.0
-        for users, rate in _crowds(self.traffic, until):
+        for users, rate in _crowds(self.traffic, since, until):
             n = rate * (until - since) * profile.per_request
             # n is an average: of users with few, some have none, and Σ w(N) is that of a Poisson number.
             worth = users * n / (1.0 + n * self.config.icc)
@@ -334,18 +336,22 @@ def _phi(x: float) -> float:
     return 0.5 * math.erfc(-x / math.sqrt(2.0))
 
 
-def _crowds(traffic: ExpectedTraffic, days: float) -> list[tuple[float, float]]:
-    """Users, and requests of each a day."""
-    if traffic.habits:
-        return [(habit.users, habit.requests_per_day) for habit in traffic.habits]
-    users = traffic.users + traffic.new_users_per_day * days
-    return [(users, traffic.requests_per_day / users)]
+def _crowds(traffic: ExpectedTraffic, since: float, until: float) -> list[tuple[float, float]]:
+    """Users, and requests of each a day, between two days."""
+    if not traffic.habits and not traffic.strangers_per_day:
+        users = traffic.users + traffic.new_users_per_day * until
+        return [(users, traffic.requests_per_day / users)]
+    found = [(habit.users, habit.requests_per_day) for habit in traffic.habits]
+    if traffic.strangers_per_day:
+        found.append((traffic.strangers_per_day * (until - since), 1.0 / (until - since)))
+    return found
 
 
 def _users_by(traffic: ExpectedTraffic, days: float) -> float:
-    if not traffic.habits:
+    if not traffic.habits and not traffic.strangers_per_day:
         return traffic.users + traffic.new_users_per_day * days
-    return sum(habit.users * -math.expm1(-habit.requests_per_day * days) for habit in traffic.habits)
+    known = sum(habit.users * -math.expm1(-habit.requests_per_day * days) for habit in traffic.habits)
+    return known + traffic.strangers_per_day * days
 
 
 def _check(shares: Sequence[float], traffic: ExpectedTraffic, profiles: Sequence[MetricProfile]) -> None:

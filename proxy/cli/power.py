@@ -86,6 +86,8 @@ def power(
         fail(Exit.USAGE, "there is no traffic in the store yet; give --requests-per-day and --users")
     test = loaded.ab_test_config
     a_day = seen.users_a_day or min(seen.users or seen.requests_per_day, seen.requests_per_day)
+    if seen.users is None and seen.strangers_per_day:
+        a_day = 0.0  # where nobody is named the loop has no canary
     shares = shares_of(test, a_day) if share is None else (share,)
     try:
         document = _answer(loaded, seen, test.promotion_threshold if gain is None else gain, shares, days, new_users)
@@ -109,11 +111,12 @@ def _refuse_nonsense(numbers: Mapping[str, float | None]) -> None:
 def _given(seen: Expected, requests_per_day: float | None, users: float | None, vote_rate: float | None) -> Expected:
     """What was seen, with what was given in its place."""
     if users is not None:
-        seen = replace(seen, users=users, users_a_day=None, habits=())
+        seen = replace(seen, users=users, users_a_day=None, habits=(), strangers_per_day=0.0)
     if requests_per_day and seen.requests_per_day:
         factor = requests_per_day / seen.requests_per_day
         habits = tuple(replace(one, requests_per_day=one.requests_per_day * factor) for one in seen.habits)
-        seen = replace(seen, habits=habits, users_a_day=None)
+        strangers = seen.strangers_per_day * factor
+        seen = replace(seen, habits=habits, users_a_day=None, strangers_per_day=strangers)
     return replace(
         seen,
         requests_per_day=requests_per_day or seen.requests_per_day,
@@ -130,13 +133,14 @@ def _answer(
 
     test, requests = config.ab_test_config, seen.requests_per_day or 0.0
     traffic = ExpectedTraffic(
-        requests_per_day=requests, users=seen.users or requests, new_users_per_day=new_users, habits=seen.habits
-    )
+        requests_per_day=requests, users=seen.users or requests, new_users_per_day=new_users, habits=seen.habits,
+        strangers_per_day=seen.strangers_per_day,
+    )  # fmt: skip
     profiles, notes = _profiles(config, seen)
     on = seen.saving or 0.0 if test.cuped else 0.0
     document: dict[str, Any] = {
         "traffic": _traffic_document(traffic),
-        "users_assumed": seen.users is None,
+        "users_assumed": seen.users is None and not seen.strangers_per_day,
         "shares": shares,
         "assumed": seen.profiles is None,
         "metrics": [asdict(profile) for profile in profiles],
@@ -194,9 +198,8 @@ def _profiles(config: Config, seen: Expected) -> tuple[tuple[MetricProfile, ...]
 
 def _traffic_document(traffic: ExpectedTraffic) -> dict[str, Any]:
     named = asdict(traffic)
-    return {name: named[name] for name in ("requests_per_day", "users", "new_users_per_day")} | {
-        "habits": named["habits"]
-    }
+    names = ("requests_per_day", "users", "new_users_per_day", "strangers_per_day", "habits")
+    return {name: named[name] for name in names}
 
 
 def _lever_document(lever: Lever) -> dict[str, Any]:
@@ -236,12 +239,8 @@ def _print(document: dict[str, Any]) -> None:
     from rich.table import Table
 
     out = console()
-    traffic = document["traffic"]
-    requests, users = traffic["requests_per_day"], traffic["users"]
-    crowd = f"{_many(requests)} requests a day by {_many(users)} {'user' if users == 1 else 'users'}"
-    assumed = " (assumed: one request each; set it with --users)" if document["users_assumed"] else ""
     stages = " → ".join(f"{100 * share:.3g} %" for share in document["shares"])
-    out.print(f"{crowd}{assumed}, challenger at {stages}")
+    out.print(f"{_crowd(document)}, challenger at {stages}")
     source = "assumed: no experiment yet" if document["assumed"] else "the champion's in the latest experiment"
     for row in document["metrics"]:
         spread = f"{row['mean']:.3g} ± {row['sd']:.2g}, on {row['per_request']:.0%} of the requests"
@@ -258,6 +257,17 @@ def _print(document: dict[str, Any]) -> None:
     out.print(table)
     for line in _what_else(document):
         out.print(line)
+
+
+def _crowd(document: dict[str, Any]) -> str:
+    traffic = document["traffic"]
+    requests, users, nobody = (traffic[name] for name in ("requests_per_day", "users", "strangers_per_day"))
+    said = f"{_many(requests)} requests a day"
+    if traffic["habits"] or not nobody:
+        said += f" by {_many(users)} {'user' if users == 1 else 'users'}"
+    if nobody:
+        said += f" ({_many(nobody)} of them name nobody: a test counts each as a user of its own)"
+    return said + (" (assumed: one request each; set it with --users)" if document["users_assumed"] else "")
 
 
 def _print_detectable(document: dict[str, Any]) -> None:
@@ -303,6 +313,8 @@ def _what_else(document: dict[str, Any]) -> list[str]:
         crowd = f"the same {users:,.0f} users come back, and none" if users > 1 else "the same user comes back, and"
         weighs = "weighs no more than" if users <= 1 else "weighs more than"
         never = f"{crowd} {weighs} {document['most_a_user']:g} observations"
+        if document["traffic"]["strangers_per_day"]:
+            never = "ten years of it find out too little"
         said.append(f"{gain:+.0%} with your traffic: never, however long the test takes: {never}.")
     else:
         long = "" if half <= most else "longer than max_duration_hours: "

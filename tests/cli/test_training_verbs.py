@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,13 @@ def test_power_says_what_few_days_and_one_user_are_worth(install: Install) -> No
     alone = ratchet(install, "power", "--requests-per-day", "50", "--users", "1").output
     assert "50 requests a day by 1 user," in alone
     assert "the same user comes back, and weighs no more than 10 observations" in " ".join(alone.split())
+
+
+def test_power_counts_requests_that_name_nobody_as_a_test_does(install: Install) -> None:
+    unnamed = [replace(install.record(query=f"{n} + {n}?"), user_hash=None) for n in range(8)]
+    asyncio.run(install.fill(unnamed, [install.vote(record, 1) for record in unnamed[:4]]))
+    document = json.loads(ratchet(install, "power", "--json").stdout)
+    assert (document["traffic"]["strangers_per_day"], document["users_assumed"]) == (8.0, False)
+    text = ratchet(install, "power").output
+    assert "8 requests a day (8 of them name nobody: a test counts each as a user of its own)" in text
+    assert "come back" not in text

@@ -72,18 +72,30 @@ async def test_samples_are_counted_from_any_instant(store: Store, clock: ManualC
 
 
 async def test_visits_are_users_by_number_of_requests(store: Store, clock: ManualClock) -> None:
-    """Neither tasks, nor requests of no user; the newest where not all are counted."""
+    """No tasks; requests of no user by themselves; the newest where not all are counted."""
     now_us = int(clock.now() * 1e6)
-    assert await store.traffic.visits(0) == (0.0, {})
+    assert await store.traffic.visits(0) == (0.0, {}, 0)
     came = [(1, "chat"), (2, "chat"), (2, "chat"), (3, "task"), (None, "chat"), (4, "chat"), (2, "chat"), (4, "chat")]
     records = [
         replace(exchange(now_us - (8 - hour) * HOUR_US, random.Random(hour), kind=kind), user_hash=user)
         for hour, (user, kind) in enumerate(came)
     ]
     await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=()))
-    assert await store.traffic.visits(0) == (pytest.approx(7 / 24, rel=1e-3), {1: 1, 2: 1, 3: 1})
-    assert await store.traffic.visits(now_us - 4 * HOUR_US) == (pytest.approx(2 / 24, rel=1e-3), {1: 1, 2: 1})
-    assert await store.traffic.visits(0, limit=3) == (pytest.approx(2 / 24, rel=1e-3), {1: 1, 2: 1})
+    assert await store.traffic.visits(0) == (pytest.approx(7 / 24, rel=1e-3), {1: 1, 2: 1, 3: 1}, 1)
+    assert await store.traffic.visits(now_us - 4 * HOUR_US) == (pytest.approx(3 / 24, rel=1e-3), {1: 1, 2: 1}, 1)
+    assert await store.traffic.visits(0, limit=3) == (pytest.approx(2 / 24, rel=1e-3), {1: 1, 2: 1}, 0)
+
+
+async def test_visits_of_names_that_nobody_vouches_for_are_their_clusters(store: Store, clock: ManualClock) -> None:
+    """As a test counts them: an address that calls itself by a new name each time is one user."""
+    now_us = int(clock.now() * 1e6)
+    records = [
+        replace(exchange(now_us - hour * HOUR_US, random.Random(hour)), user_hash=1000 + hour, cluster=9,
+                flags=RecordFlag.CLAIMED)
+        for hour in range(1, 6)
+    ]  # fmt: skip
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=()))
+    assert await store.traffic.visits(0) == (pytest.approx(4 / 24, rel=1e-3), {5: 1}, 0)
 
 
 async def test_corrections_are_counted_by_when_they_came(store: Store, clock: ManualClock) -> None:
