@@ -258,7 +258,9 @@ def _watching(look: Inspection) -> Step:
     if silence > look.rules.ready_timeout_s and old.healthy:
         reason = f"champion {champion.name} has not answered its health check for {span(silence)}"
         return Step(reasons=(reason,), action=ReturnTraffic(model_id=old.id, silent=True))
-    if assessment.concurrent and (quiet := _silence_s(old, look)) > look.rules.ready_timeout_s:
+    quiet = _silence_s(old, look)
+    gone = quiet > look.rules.ready_timeout_s
+    if assessment.concurrent and gone:
         said = f"{old.name} has not answered its health check for {span(quiet)}: {champion.name} gets all users"
         return Step(reasons=(said,), action=ReleaseControl(model_id=old.id, reason=said))
     match assessment.decision:
@@ -266,7 +268,7 @@ def _watching(look: Inspection) -> Step:
             return Step(reasons=assessment.reasons, action=ReturnTraffic(model_id=old.id))
         case WatchDecision.FINISH:
             return Step(reasons=assessment.reasons, action=FinishWatch(model_id=old.id))
-        case WatchDecision.HALT if assessment.remaining_hours <= 0:
+        case WatchDecision.HALT if assessment.remaining_hours <= 0 and gone:  # one missed health check is no death
             return Step(reasons=assessment.reasons, action=HaltWatch(model_id=old.id))
         case WatchDecision.HALT | WatchDecision.KEEP:
             left = max(assessment.remaining_hours * HOUR_S, 0.0)

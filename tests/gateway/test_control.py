@@ -136,6 +136,19 @@ async def test_an_old_champion_that_is_gone_costs_nobody_an_answer_and_is_no_evi
     assert [(meta["arm"], meta["srv"], meta["exp"]) for meta in metas] == [(2, 0, None)] * 4 + [(0, 0, 7)]
 
 
+async def test_an_outage_of_both_models_is_a_failure_of_both(tmp_path: Path) -> None:
+    """Behind one server both are away together: counted for the new one alone it would read as its harm."""
+    breaker = BreakerConfig(consecutive_failures=2, open_seconds=600.0)
+    settings = config(gateway={"breaker": breaker})
+    async with watching(tmp_path, NOWHERE, NOWHERE, settings=settings) as door:
+        for _ in range(3):
+            assert (await door.ask(post(b"{}", user_of(Arm.CONTROL))))[0].startswith(b"HTTP/1.1 502 ")
+        await door.ask(post(b"{}", user_of(Arm.CHAMPION)))
+        metas = [(await door.frame(n)).meta for n in range(1, 5)]
+    assert [meta["fb"] for meta in metas] == ["connect", "connect", "breaker", None]
+    assert [(meta["arm"], meta["srv"], meta["exp"]) for meta in metas] == [(2, 0, 7)] * 3 + [(0, 0, 7)]
+
+
 @pytest.mark.parametrize(("status", "cause"), [(b"503 Busy", "status"), (b"", "connect")])
 async def test_what_the_old_champion_took_and_failed_is_its_evidence_as_in_a_test(
     upstream: Upstream, tmp_path: Path, status: bytes, cause: str

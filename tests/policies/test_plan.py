@@ -329,7 +329,10 @@ def test_traffic_returns_when_a_guardrail_breaks_or_the_new_champion_dies() -> N
 def test_traffic_never_returns_to_a_dead_champion() -> None:
     failing = arm_stats(Arm.CHAMPION, 100, errors=(1.0, 0.0))
     assert decide(watching(failing, hours=1, healthy=False)) is None
-    assert decide(watching(failing, hours=25, healthy=False)) == HaltWatch(model_id=1)
+    over = watching(failing, hours=25, healthy=False)
+    assert over.previous is not None
+    quiet = [replace(over, previous=replace(over.previous, unhealthy_since=NOW - seconds)) for seconds in (20, 700)]
+    assert [decide(one) for one in quiet] == [None, HaltWatch(model_id=1)], "one missed health check is no death"
     dead = replace(CHALLENGER, healthy=False, unhealthy_since=NOW - 700)
     both = replace(watching(arm_stats(Arm.CHAMPION, 400), hours=1, healthy=False), champion=dead)
     assert decide(both) is None

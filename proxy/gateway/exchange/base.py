@@ -45,6 +45,7 @@ class ExchangeBase(Receiver):
         "_out",
         "_sent_at",
         "_watch",
+        "_withdrawn",
         "arrived_at",
         "assigned",
         "backend",
@@ -102,7 +103,9 @@ class ExchangeBase(Receiver):
         self.assigned = _CHAMPION
         self.is_exposure = True
         """Whether it is evidence in the experiment: not where QA forced the arm, nor on a side not its user's, nor
-        where the control did not get it."""
+        where the control did not get it and the champion did."""
+        self._withdrawn = False
+        """Whether it is no evidence only because the control did not get it."""
         self.status = 0
         self.response: KnownResponse | None = None
         self.fallback: FallbackCause | None = None

@@ -139,6 +139,8 @@ class Sending(Ending):
         self._fault = fault_of_connecting(error)
         self._not_taken(self.backend)
         if not self._fall_back("connect"):
+            if self._withdrawn and self.backend is self.routes.champion:
+                self.is_exposure = True  # their servers are away together: a failure of either, as its users see it
             self._give_up(502, "upstream_unreachable", error)
 
     def _lost_unanswered(self, error: Exception | None) -> None:
@@ -198,8 +200,8 @@ class Sending(Ending):
     def _not_taken(self, backend: Backend) -> None:
         """The model did not get the request. Of an old champion that is gone nothing follows about the new one: counted
         as its failures, they would make any new one look good. What it took and failed is evidence, as in a test."""
-        if backend.arm is _CONTROL:
-            self.is_exposure = False
+        if backend.arm is _CONTROL and self.is_exposure:
+            self.is_exposure, self._withdrawn = False, True
 
     def _ask_champion(self) -> None:
         self._fault = None
