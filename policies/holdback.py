@@ -137,9 +137,7 @@ def _waits_no_longer(guardrail: Guardrail, compared: Compared, then: GuardrailRe
 
 
 def _weaker(now: GuardrailResult, then: GuardrailResult) -> GuardrailResult:
-    why = (
-        f"weaker: compared with the hours before the promotion, for of the old champion's users there are {_after(now)}"
-    )
+    why = f"weaker: compared with the hours before the promotion, for too few users stay on the old one: {_after(now)}"
     return replace(then, reason=f"{then.reason} ({why})")
 
 
