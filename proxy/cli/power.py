@@ -86,8 +86,6 @@ def power(
         fail(Exit.USAGE, "there is no traffic in the store yet; give --requests-per-day and --users")
     test = loaded.ab_test_config
     a_day = seen.users_a_day or min(seen.users or seen.requests_per_day, seen.requests_per_day)
-    if seen.users is None and seen.strangers_per_day:
-        a_day = 0.0  # where nobody is named the loop has no canary
     shares = shares_of(test, a_day) if share is None else (share,)
     try:
         document = _answer(loaded, seen, test.promotion_threshold if gain is None else gain, shares, days, new_users)

@@ -260,3 +260,15 @@ async def test_users_are_averaged_within_the_hour(store: Store, clock: ManualClo
     await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(*records, late)))
     assert sorted(await store.traffic.user_hour_means(hour_us)) == pytest.approx([0.3, 0.5, 0.7, 1.0])
     assert await store.traffic.user_hour_means(hour_us, model_id=99) == []
+
+
+async def test_a_day_has_its_users_and_whoever_names_nobody_is_one_with_each_request(
+    store: Store, clock: ManualClock
+) -> None:
+    now_us, rng = int(clock.now() * 1e6), random.Random(1)
+    assert await store.traffic.users_a_day(now_us) is None
+    asked = [exchange(now_us - 2 * HOUR_US + i, rng, user_hash=one, kind="chat") for i, one in enumerate((5, 5, 6))]
+    asked += [exchange(now_us - 30 * HOUR_US + i, rng, user_hash=None, kind="chat") for i in range(4)]
+    asked += [exchange(now_us - HOUR_US, rng, user_hash=7, kind="task")]
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(asked)))
+    assert await store.traffic.users_a_day(now_us) == 3.0
