@@ -134,8 +134,8 @@ class Traffic:
             return int(await connection.scalar(hours) or 0) + int(await connection.scalar(edge) or 0)
 
     async def users_a_day(self, now_us: int) -> float | None:
-        """Distinct users of the last week's days that had any, a day on average; None without requests. Who names nobody
-        is a user with each request, as in a test. More than 2,000 a day are not counted on."""
+        """Distinct users of the last week's days that had any, a day on average; None without requests. Who names
+        nobody is a user with each request, as in a test. More than 2,000 a day are not counted on."""
         found: list[int] = []
         async with self._db.read() as connection:
             for day in range(1, 8):
