@@ -213,6 +213,8 @@ class RollBack:
 
     model_id: int
     experiment_id: int | None
+    silent: bool = False
+    """Its server does not answer: nothing was found out about its answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +231,8 @@ class ReturnTraffic:
 
     model_id: int
     """The old champion."""
+    silent: bool = False
+    """As in `RollBack`, of the new one's server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ With a control each guardrail has two proofs, each at half of its part of alpha_
                         bad hour of both models is not held against one
 
 Where the control is too few users to say anything although a quarter of the window is over, and where there is no
-control, the hours before decide alone, of everything but latency. That is weaker, and the reason says so.
+control, the hours before decide alone, of everything but latency. That is weaker, and the reason says so. Of errors and
+refusals they decide sooner, once these few users have too few of the failures, or have not come during 50 of them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from policies.assessment import ABTestConfig
-from policies.estimates import Metric, Moments
+from policies.estimates import Metric, Moments, metric_mean
 from policies.experiment import guardrails_of
 from policies.failures import log_e_of_failures
 from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, GuardrailState, check
@@ -31,6 +32,8 @@ __all__ = ["Compared", "WatchedGuardrail", "watch_guardrails", "watched"]
 
 _WAITS_FOR: Final = 0.25
 """Of the window: so long a control may have too few users before the hours before the promotion are asked."""
+_FEW_HAVE_NONE: Final = math.log(5.0)
+_NONE_HAS_COME: Final = 50.0
 _FAILURES: Final = (Metric.ERROR, Metric.REFUSED)
 _LOG_2: Final = math.log(2.0)
 
@@ -105,7 +108,8 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
     stages = Stages.one(compared.control, compared.after, 1.0 - compared.holdback_share)
     now = check(half, stages, config.guardrails)
     then = _with_before(half, compared, config) if guardrail.metric is not Metric.SLOW else None
-    if now.state is GuardrailState.UNKNOWN and then is not None and compared.passed >= _WAITS_FOR:
+    waited = compared.passed >= _WAITS_FOR or _waits_no_longer(guardrail, compared, then)
+    if now.state is GuardrailState.UNKNOWN and then is not None and waited:
         return _alone(_weaker(now, then))
     if guardrail.metric in _FAILURES and now.state in (GuardrailState.PASS, GuardrailState.BLOCK):
         share = log_e_of_failures(compared.control, compared.after, guardrail.metric, tolerance=guardrail.tolerance)
@@ -115,10 +119,25 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
     return WatchedGuardrail(result=now, leans_to_harm=beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0))
 
 
+def _waits_no_longer(guardrail: Guardrail, compared: Compared, then: GuardrailResult | None) -> bool:
+    """A few users who ask much: thousands of failures before a quarter of the window is over are too many.
+
+    Enough are those of which the few held back have too few, at odds of 5, which a bad hour of both models seldom
+    shows; where none of these users has come, 50, of which a user has no more than the soft cap.
+    """
+    if then is None or then.state is not GuardrailState.ROLL_BACK:
+        return False
+    if guardrail.metric not in _FAILURES or compared.control is None:
+        return False
+    if metric_mean(compared.control, guardrail.metric) is None:
+        failing = metric_mean(compared.after, guardrail.metric)
+        return failing is not None and failing.mean * failing.observations >= _NONE_HAS_COME
+    share = log_e_of_failures(compared.control, compared.after, guardrail.metric, tolerance=guardrail.tolerance)
+    return share >= _FEW_HAVE_NONE
+
+
 def _weaker(now: GuardrailResult, then: GuardrailResult) -> GuardrailResult:
-    why = (
-        f"weaker: compared with the hours before the promotion, for of the old champion's users there are {_after(now)}"
-    )
+    why = f"weaker: compared with the hours before the promotion, for too few users stay on the old one: {_after(now)}"
     return replace(then, reason=f"{then.reason} ({why})")
 
 

@@ -41,6 +41,7 @@ _MOST: Final = 0.84
 _HALF: Final = 0.0
 """Of one in two."""
 _STEPS: Final = 64
+_LEAST_LEFT: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,8 @@ class ExpectedTraffic:
     """Users added each following day; the requests are shared among all."""
     habits: tuple[Habit, ...] = ()
     """How often they come, where that is known: few users make most of the requests. Empty: all equally often."""
+    strangers_per_day: float = 0.0
+    """Requests that name nobody, where that is known: a test counts each as a user of its own, who never comes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,7 @@ def required_test(
     `saving`: the part of the variance that CUPED takes out (0 to 1). ValueError naming what makes no sense.
     """
     _check(shares, traffic, profiles)
-    test = _Test(tuple(shares), traffic, tuple(profiles), config, 1.0 - saving)
+    test = _Test(tuple(shares), traffic, tuple(profiles), config, _left(saving))
     information = _information(gain, config, _MOST)
     half = test.days(_information(gain, config, _HALF))
     most = test.days(_of_four_in_five(gain, config))
@@ -165,7 +168,7 @@ def detectable_gain(
     _check(shares, traffic, profiles)
     if days <= 0:
         raise ValueError(f"days: {days:g} must be above 0")
-    known = _Test(tuple(shares), traffic, tuple(profiles), config, 1.0 - saving).information_after(days)
+    known = _Test(tuple(shares), traffic, tuple(profiles), config, _left(saving)).information_after(days)
     least = config.promotion_threshold if config.evidence == "strict" else 0.0
     low, high = 1e-4, 1e2
     for _ in range(40):
@@ -212,7 +215,8 @@ class _Test:
         since, found = 0.0, []
         for share, following in zip(self.shares, (*self.shares[1:], None), strict=True):
             until = math.inf if following is None else since + self._lasts(share, following, since)
-            found.append(_Stage(share, since, until))
+            if until > since:  # one that may be left at once has no evidence (min_duration_hours = 0)
+                found.append(_Stage(share, since, until))
             since = until
         return found
 
@@ -248,13 +252,18 @@ class _Test:
     def _weight(self, since: float, until: float, profile: MetricProfile) -> _Weight:
         """Under the soft cap, which is per user and stage."""
         total = squares = 0.0
-        for users, rate in _crowds(self.traffic, until):
+        for users, rate in _crowds(self.traffic, since, until):
             n = rate * (until - since) * profile.per_request
             # n is an average: of users with few, some have none, and Σ w(N) is that of a Poisson number.
             worth = users * n / (1.0 + n * self.config.icc)
             total += worth
             squares += worth * user_weight(1.0 + n, self.config.icc)
         return _Weight(total, squares / total)
+
+
+def _left(saving: float) -> float:
+    """Of the variance. Where few users always say the same their past seems to explain all of it; none does."""
+    return max(1.0 - saving, _LEAST_LEFT)
 
 
 def _first(holds: Callable[[float], bool]) -> float | None:
@@ -327,18 +336,22 @@ def _phi(x: float) -> float:
     return 0.5 * math.erfc(-x / math.sqrt(2.0))
 
 
-def _crowds(traffic: ExpectedTraffic, days: float) -> list[tuple[float, float]]:
-    """Users, and requests of each a day."""
-    if traffic.habits:
-        return [(habit.users, habit.requests_per_day) for habit in traffic.habits]
-    users = traffic.users + traffic.new_users_per_day * days
-    return [(users, traffic.requests_per_day / users)]
+def _crowds(traffic: ExpectedTraffic, since: float, until: float) -> list[tuple[float, float]]:
+    """Users, and requests of each a day, between two days."""
+    if not traffic.habits and not traffic.strangers_per_day:
+        users = traffic.users + traffic.new_users_per_day * until
+        return [(users, traffic.requests_per_day / users)]
+    found = [(habit.users, habit.requests_per_day) for habit in traffic.habits]
+    if traffic.strangers_per_day:
+        found.append((traffic.strangers_per_day * (until - since), 1.0 / (until - since)))
+    return found
 
 
 def _users_by(traffic: ExpectedTraffic, days: float) -> float:
-    if not traffic.habits:
+    if not traffic.habits and not traffic.strangers_per_day:
         return traffic.users + traffic.new_users_per_day * days
-    return sum(habit.users * -math.expm1(-habit.requests_per_day * days) for habit in traffic.habits)
+    known = sum(habit.users * -math.expm1(-habit.requests_per_day * days) for habit in traffic.habits)
+    return known + traffic.strangers_per_day * days
 
 
 def _check(shares: Sequence[float], traffic: ExpectedTraffic, profiles: Sequence[MetricProfile]) -> None:

@@ -22,10 +22,11 @@ from typing import Final
 from policies.assessment import ABTestConfig, NextStage
 from policies.estimates import EffectEstimate
 from policies.guardrails import GUARDRAILS, GuardrailResult, GuardrailState
+from policies.rows import Experiment
 from policies.wording import duration, share
 
 __all__ = ["CANARY_PART", "STAGE_PART", "WANTED_USERS", "canary_share", "least_hours", "next_stage", "planned_shares",
-           "ramp_in_words"]  # fmt: skip
+           "ramp_in_words", "set_by_hand"]  # fmt: skip
 
 WANTED_USERS: Final = 20.0
 """Users a day that a canary should have."""
@@ -50,6 +51,14 @@ def planned_shares(config: ABTestConfig, canary: float | None = None) -> tuple[f
     first = config.initial_challenger_traffic
     last = () if first >= _LAST else (_LAST,)
     return (*(() if canary is None or canary >= first else (canary,)), first, *last)
+
+
+def set_by_hand(experiment: Experiment, config: ABTestConfig) -> bool:
+    """Whether a person has set the share that it has now. Before there were stages nobody noted that: of a test from
+    then a share that the settings do not name was a person's."""
+    if "stages" in experiment.state:
+        return experiment.stages[-1].by_hand
+    return experiment.share not in planned_shares(config)
 
 
 def least_hours(reached: float, config: ABTestConfig) -> float:

@@ -75,7 +75,7 @@ class Experiment:
     """Fixed with the epoch. The store reads `l95_s` (the champion's p95 in seconds, or null: nothing is slow) and
     `icc` (default 0.1) when it counts; all other keys are the loop's."""
     state: Json = field(default_factory=dict)
-    """`stages`: those of the running evidence, as `Stage` says."""
+    """`stages`: those of the running evidence, as `Stage` says; `highest`: the largest share that there ever was."""
 
     @property
     def stages(self) -> tuple[ExperimentStage, ...]:
@@ -83,9 +83,16 @@ class Experiment:
         found = tuple(ExperimentStage(**stage) for stage in self.state.get("stages", ()))
         return found or (ExperimentStage(epoch=self.epoch, share=self.share, started_us=self.epoch_started_us),)
 
+    @property
+    def highest(self) -> float:
+        """The largest share that the challenger has had, also before a person lowered it."""
+        known: float = self.state.get("highest", 0.0)
+        return max([known, *(stage.share for stage in self.stages if not stage.watch)])
+
     def with_stages(self, stages: Iterable[ExperimentStage]) -> Experiment:
         """The same with other stages."""
-        return replace(self, state={**self.state, "stages": [asdict(stage) for stage in stages]})
+        state = {**self.state, "highest": self.highest, "stages": [asdict(stage) for stage in stages]}
+        return replace(self, state=state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

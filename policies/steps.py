@@ -205,7 +205,7 @@ def _testing(look: Inspection) -> Step:
     back = RollBack(model_id=model.id, experiment_id=experiment.id)
     if (silence := _silence_s(model, look)) > look.rules.ready_timeout_s:
         reason = f"challenger {model.name} has not answered its health check for {span(silence)}"
-        return Step(reasons=(reason, *assessment.reasons), action=back)
+        return Step(reasons=(reason, *assessment.reasons), action=replace(back, silent=True))
     match assessment.verdict:
         case Verdict.ROLL_BACK:
             return Step(reasons=assessment.reasons, action=back)
@@ -257,8 +257,10 @@ def _watching(look: Inspection) -> Step:
     silence = _silence_s(champion, look)
     if silence > look.rules.ready_timeout_s and old.healthy:
         reason = f"champion {champion.name} has not answered its health check for {span(silence)}"
-        return Step(reasons=(reason,), action=ReturnTraffic(model_id=old.id))
-    if assessment.concurrent and (quiet := _silence_s(old, look)) > look.rules.ready_timeout_s:
+        return Step(reasons=(reason,), action=ReturnTraffic(model_id=old.id, silent=True))
+    quiet = _silence_s(old, look)
+    gone = quiet > look.rules.ready_timeout_s
+    if assessment.concurrent and gone:
         said = f"{old.name} has not answered its health check for {span(quiet)}: {champion.name} gets all users"
         return Step(reasons=(said,), action=ReleaseControl(model_id=old.id, reason=said))
     match assessment.decision:
@@ -266,7 +268,7 @@ def _watching(look: Inspection) -> Step:
             return Step(reasons=assessment.reasons, action=ReturnTraffic(model_id=old.id))
         case WatchDecision.FINISH:
             return Step(reasons=assessment.reasons, action=FinishWatch(model_id=old.id))
-        case WatchDecision.HALT if assessment.remaining_hours <= 0:
+        case WatchDecision.HALT if assessment.remaining_hours <= 0 and gone:  # one missed health check is no death
             return Step(reasons=assessment.reasons, action=HaltWatch(model_id=old.id))
         case WatchDecision.HALT | WatchDecision.KEEP:
             left = max(assessment.remaining_hours * HOUR_S, 0.0)

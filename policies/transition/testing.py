@@ -24,6 +24,7 @@ from policies.actions import (
 )
 from policies.effects import Begun, Counted, Effect, Measured, Served
 from policies.lifecycle import Event
+from policies.ramp import set_by_hand
 from policies.rows import Experiment, ExperimentStage, Model, ModelState
 from policies.state import Checking, Idle, Promoting, Shadowing, Testing, Watching
 from policies.transition.values import (
@@ -90,8 +91,9 @@ def set_share(position: Position, action: SetShare, effect: Effect, now: Context
     reason = f"the challenger's share changes from {shares}; {evidence}"
     earlier = experiment.stages if rises else ()
     stages = (*earlier, _stage_of(action.share, now, by_hand=True))
-    changed = replace(experiment, share=action.share).with_stages(stages)
-    return _new_epoch(position, changed, Event.SHARE_CHANGED, reason, expect(effect, Measured), now)
+    changed = replace(experiment.with_stages(stages), share=action.share)
+    said = expect(effect, Measured)
+    return _new_epoch(position, changed, Event.SHARE_CHANGED, reason, said, now, same_terms=rises)
 
 
 def raise_share(position: Position, action: RaiseShare, effect: Effect, now: Context) -> Transition:
@@ -99,28 +101,38 @@ def raise_share(position: Position, action: RaiseShare, effect: Effect, now: Con
     experiment = experiment_of(position)
     shares = f"{wording.share(experiment.share)} to {wording.share(action.share)}"
     stages = (*experiment.stages, _stage_of(action.share, now))
-    changed = replace(experiment, share=action.share).with_stages(stages)
+    changed = replace(experiment.with_stages(stages), share=action.share)
     reason = f"no harm so far: the challenger's share rises from {shares}"
-    return _new_epoch(position, changed, Event.STAGE_REACHED, reason, expect(effect, Measured), now)
+    said = expect(effect, Measured)
+    return _new_epoch(position, changed, Event.STAGE_REACHED, reason, said, now, same_terms=True)
 
 
 def begin_epoch(position: Position, action: BeginEpoch, effect: Effect, now: Context) -> Transition:
     """The same share under other terms: what was measured under the former ones is not pooled with what comes."""
     experiment, said = experiment_of(position), expect(effect, Measured)
-    stage = _stage_of(experiment.share, now, by_hand=experiment.stages[-1].by_hand)
-    return _new_epoch(position, experiment.with_stages((stage,)), Event.TERMS_CHANGED, action.reason, said, now)
+    stage = _stage_of(experiment.share, now, by_hand=set_by_hand(experiment, now.rules.ab_test))
+    afresh = experiment.with_stages((stage,))
+    return _new_epoch(position, afresh, Event.TERMS_CHANGED, action.reason, said, now, same_terms=False)
 
 
 def _new_epoch(
-    position: Position, experiment: Experiment, event: Event, reason: str, said: Measured, now: Context
-) -> Transition:
-    """The champion's 95th percentile is frozen now where it was not known at the start."""
+    position: Position, experiment: Experiment, event: Event, reason: str, said: Measured, now: Context,
+    *, same_terms: bool,
+) -> Transition:  # fmt: skip
+    """The champion's 95th percentile is frozen now where it was not known at the start.
+
+    `same_terms`: a stage counts beside those before it, so it has their terms. Where the settings have changed
+    meanwhile, the next look finds that they have, and the evidence is collected afresh.
+    """
     slow_s = experiment.frozen.get("l95_s")
+    frozen = _frozen(said.slow_s if slow_s is None else slow_s, now)
+    if same_terms:
+        frozen |= {name: experiment.frozen[name] for name in ("icc", "terms") if name in experiment.frozen}
     experiment = replace(
         experiment,
         epoch=now.version,
         epoch_started_us=now.at_us,
-        frozen={**experiment.frozen, **_frozen(said.slow_s if slow_s is None else slow_s, now)},
+        frozen={**experiment.frozen, **frozen},
     )
     transition = stayed(position, event, reason, now, experiments=(experiment,), outcome=_epoch_of(experiment))
     if position.challenger is None:
@@ -153,7 +165,7 @@ def promote(position: Position, action: Promote, effect: Effect, now: Context) -
     experiments: tuple[Experiment, ...] = ()
     rules, held = now.rules.ab_test, 0.0
     if experiment is not None:
-        held = min(rules.holdback_share, 1.0 - experiment.share) if rules.watch_hours > 0 else 0.0
+        held = min(rules.holdback_share, 1.0 - experiment.highest) if rules.watch_hours > 0 else 0.0
         stages = (*experiment.stages, _stage_of(1.0 - held, now, watch=True))
         new_epoch = replace(experiment, epoch=now.version, epoch_started_us=now.at_us).with_stages(stages)
         experiments = (closed(new_epoch, "promote", now),)
@@ -182,7 +194,8 @@ def fail_promotion(position: Position, action: FailPromotion, effect: Effect, no
 
 def roll_back(position: Position, action: RollBack, effect: Effect, now: Context) -> Transition:
     """Because of harm, or because a person says so."""
-    return _sent_back(position, Event.ROLLED_BACK, now.why, "manual" if now.manual else "harm", now)
+    counted = "manual" if now.manual else "harm"
+    return _sent_back(position, Event.ROLLED_BACK, now.why, counted, now, silent=action.silent)
 
 
 def reject(position: Position, action: Reject, effect: Effect, now: Context) -> Transition:
@@ -190,7 +203,9 @@ def reject(position: Position, action: Reject, effect: Effect, now: Context) -> 
     return _sent_back(position, Event.REJECTED, now.why, None, now)
 
 
-def _sent_back(position: Position, event: Event, why: str, counted: str | None, now: Context) -> Transition:
+def _sent_back(
+    position: Position, event: Event, why: str, counted: str | None, now: Context, *, silent: bool = False
+) -> Transition:
     model, ledger = challenger_of(position), position.state.ledger
     if counted is None:
         totals = count(ledger.totals, "rejections")
@@ -198,7 +213,8 @@ def _sent_back(position: Position, event: Event, why: str, counted: str | None, 
         rollbacks = ledger.totals.rollbacks
         totals = replace(ledger.totals, rollbacks={**rollbacks, counted: rollbacks.get(counted, 0) + 1})
     ledger = replace(retiring(ledger, model, now), totals=totals, last_rejection_at=now.at)
-    if counted in (None, "harm"):  # a server that died, or a person who wants it gone, says nothing of the recipe
+    # A server that died, or a person who wants it gone, says nothing of the recipe.
+    if counted in (None, "harm") and not silent:
         ledger = not_better(ledger, model)
     verdict = "reject" if event is Event.REJECTED else "roll_back"
     said = "withdrawn" if counted == "manual" else verdict
@@ -226,7 +242,7 @@ def return_traffic(position: Position, action: ReturnTraffic, effect: Effect, no
         last_rejection_at=now.at,
         totals=count(ledger.totals, "returns"),
     )
-    ledger = ledger if now.manual else not_better(ledger, new)
+    ledger = ledger if now.manual or action.silent else not_better(ledger, new)
     reason = f"{old.name} serves all users again: {now.why}"
     return moved(
         position,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["power"]
 
 _GAINS = (0.02, 0.05, 0.1, 0.2)
+_NO_GAIN = 10.0
+"""So large a gain (eleven times as good) is none that anybody looks for."""
 
 Gain = Annotated[
     float | None,
@@ -72,6 +76,10 @@ def power(
     """
     from policies.power import shares_of
 
+    _refuse_nonsense(
+        {"--gain": gain, "--days": days, "--requests-per-day": requests_per_day, "--users": users,
+         "--new-users-per-day": new_users}
+    )  # fmt: skip
     loaded = read_config(config, data_dir)
     seen = _given(_observed(loaded), requests_per_day, users, vote_rate)
     if not seen.requests_per_day:
@@ -89,14 +97,24 @@ def power(
         _print(document)
 
 
+def _refuse_nonsense(numbers: Mapping[str, float | None]) -> None:
+    """Infinite numbers, and traffic of nobody: an answer to them would say nothing."""
+    for option, value in numbers.items():
+        if value is not None and not math.isfinite(value):
+            fail(Exit.USAGE, f"{option}: {value} is no finite number")
+        if value is not None and value <= 0 and option in ("--requests-per-day", "--users"):
+            fail(Exit.USAGE, f"{option}: {value:g} must be above 0")
+
+
 def _given(seen: Expected, requests_per_day: float | None, users: float | None, vote_rate: float | None) -> Expected:
     """What was seen, with what was given in its place."""
     if users is not None:
-        seen = replace(seen, users=users, users_a_day=None, habits=())
+        seen = replace(seen, users=users, users_a_day=None, habits=(), strangers_per_day=0.0)
     if requests_per_day and seen.requests_per_day:
         factor = requests_per_day / seen.requests_per_day
         habits = tuple(replace(one, requests_per_day=one.requests_per_day * factor) for one in seen.habits)
-        seen = replace(seen, habits=habits, users_a_day=None)
+        strangers = seen.strangers_per_day * factor
+        seen = replace(seen, habits=habits, users_a_day=None, strangers_per_day=strangers)
     return replace(
         seen,
         requests_per_day=requests_per_day or seen.requests_per_day,
@@ -113,13 +131,14 @@ def _answer(
 
     test, requests = config.ab_test_config, seen.requests_per_day or 0.0
     traffic = ExpectedTraffic(
-        requests_per_day=requests, users=seen.users or requests, new_users_per_day=new_users, habits=seen.habits
-    )
+        requests_per_day=requests, users=seen.users or requests, new_users_per_day=new_users, habits=seen.habits,
+        strangers_per_day=seen.strangers_per_day,
+    )  # fmt: skip
     profiles, notes = _profiles(config, seen)
     on = seen.saving or 0.0 if test.cuped else 0.0
     document: dict[str, Any] = {
         "traffic": _traffic_document(traffic),
-        "users_assumed": seen.users is None,
+        "users_assumed": seen.users is None and not seen.strangers_per_day,
         "shares": shares,
         "assumed": seen.profiles is None,
         "metrics": [asdict(profile) for profile in profiles],
@@ -130,6 +149,7 @@ def _answer(
     if days is not None:
         return document | {
             "days": days,
+            "min_days": test.min_duration_hours / 24,
             "detectable_gain": detectable_gain(days, shares, traffic, profiles, test, saving=on),
         }
     least = test.promotion_threshold
@@ -176,9 +196,8 @@ def _profiles(config: Config, seen: Expected) -> tuple[tuple[MetricProfile, ...]
 
 def _traffic_document(traffic: ExpectedTraffic) -> dict[str, Any]:
     named = asdict(traffic)
-    return {name: named[name] for name in ("requests_per_day", "users", "new_users_per_day")} | {
-        "habits": named["habits"]
-    }
+    names = ("requests_per_day", "users", "new_users_per_day", "strangers_per_day", "habits")
+    return {name: named[name] for name in names}
 
 
 def _lever_document(lever: Lever) -> dict[str, Any]:
@@ -218,11 +237,8 @@ def _print(document: dict[str, Any]) -> None:
     from rich.table import Table
 
     out = console()
-    traffic = document["traffic"]
-    crowd = f"{traffic['requests_per_day']:,.0f} requests a day by {traffic['users']:,.0f} users"
-    assumed = " (assumed: one request each; set it with --users)" if document["users_assumed"] else ""
     stages = " → ".join(f"{100 * share:.3g} %" for share in document["shares"])
-    out.print(f"{crowd}{assumed}, challenger at {stages}")
+    out.print(f"{_crowd(document)}, challenger at {stages}")
     source = "assumed: no experiment yet" if document["assumed"] else "the champion's in the latest experiment"
     for row in document["metrics"]:
         spread = f"{row['mean']:.3g} ± {row['sd']:.2g}, on {row['per_request']:.0%} of the requests"
@@ -230,8 +246,7 @@ def _print(document: dict[str, Any]) -> None:
     for note in document["notes"]:
         out.print(f"  {note}")
     if "detectable_gain" in document:
-        least = (f"{document['detectable_gain']:+.1%}", "bold")
-        out.print(styled(f"{document['days']:g} days can detect a gain of ", least, " or more, in 4 of 5 experiments"))
+        _print_detectable(document)
         return
     table = Table("gain", "1 of 2 tests", "4 of 5 tests", "requests", "users", "observations", box=None,
                   header_style="bold")  # fmt: skip
@@ -242,6 +257,28 @@ def _print(document: dict[str, Any]) -> None:
         out.print(line)
 
 
+def _crowd(document: dict[str, Any]) -> str:
+    traffic = document["traffic"]
+    requests, users, nobody = (traffic[name] for name in ("requests_per_day", "users", "strangers_per_day"))
+    said = f"{_many(requests)} requests a day"
+    if traffic["habits"] or not nobody:
+        said += f" by {_many(users)} {'user' if users == 1 else 'users'}"
+    if nobody:
+        said += f" ({_many(nobody)} of them name nobody: a test counts each as a user of its own)"
+    return said + (" (assumed: one request each; set it with --users)" if document["users_assumed"] else "")
+
+
+def _print_detectable(document: dict[str, Any]) -> None:
+    out, days, gain = console(), document["days"], document["detectable_gain"]
+    long = "1 day" if days == 1 else f"{days:g} days"
+    if gain >= _NO_GAIN:
+        out.print(f"{long} can detect no gain: that is too little traffic")
+    else:
+        out.print(styled(f"{long} can detect a gain of ", (f"{gain:+.1%}", "bold"), " or more, in 4 of 5 experiments"))
+    if days < document["min_days"]:
+        out.print(f"No challenger is promoted before {document['min_days']:g} days (min_duration_hours).")
+
+
 def _row(answer: dict[str, Any], document: dict[str, Any]) -> list[str]:
     gain, half = f"{answer['gain']:+.0%}", _time(answer["half_days"])
     if answer["days"] is None:
@@ -249,6 +286,10 @@ def _row(answer: dict[str, Any], document: dict[str, Any]) -> list[str]:
         return [gain, half, "never", "–", "–", why]
     observations = ", ".join(f"{count:,} {name}" for name, count in answer["observations"].items())
     return [gain, half, _time(answer["days"]), f"{answer['requests']:,}", f"{answer['users']:,}", observations]
+
+
+def _many(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1 else f"{number:.2g}"
 
 
 def _time(days: float | None) -> str:
@@ -267,9 +308,11 @@ def _what_else(document: dict[str, Any]) -> list[str]:
     half, days = asked["half_days"], asked["days"]
     if half is None:
         users = document["traffic"]["users"]
-        never = (
-            f"the same {users:,.0f} users come back, and none weighs more than {document['most_a_user']:g} observations"
-        )
+        crowd = f"the same {users:,.0f} users come back, and none" if users > 1 else "the same user comes back, and"
+        weighs = "weighs no more than" if users <= 1 else "weighs more than"
+        never = f"{crowd} {weighs} {document['most_a_user']:g} observations"
+        if document["traffic"]["strangers_per_day"]:
+            never = "ten years of it find out too little"
         said.append(f"{gain:+.0%} with your traffic: never, however long the test takes: {never}.")
     else:
         long = "" if half <= most else "longer than max_duration_hours: "

@@ -183,8 +183,8 @@ def print_triggers(out: Console, progress: Sequence[TriggerProgress], hold: str 
 def _print_experiment(out: Console, experiment: ExperimentStatus | None) -> None:
     if not experiment:
         return
-    share, since = 100 * experiment.share, _time(experiment.started_at)
-    out.print(f"experiment {experiment.id}: {share:g} % of the users since {since}")
+    share, since = wording.share(experiment.share), _time(experiment.epoch_started_at or experiment.started_at)
+    out.print(f"experiment {experiment.id}: {share} of the users since {since}")
     if experiment.assessment:
         out.print(styled("  verdict so far: ", (VERDICTS[experiment.assessment.verdict], "bold")))
         out.print(f"  quality: {measure_label(experiment.assessment.quality)}")

@@ -72,7 +72,7 @@ class Store:
         self.forgotten = Forgotten(database)
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
-        self.pasts = Pasts(database, clock)
+        self.pasts = Pasts(database)
         self.past_savings = PastSavings(database, clock)
         self.checks = Checks(database)
         self.comparisons = Comparisons(database, clock)

@@ -18,7 +18,7 @@ from policies.triggers import Trigger, TriggerProgress
 from proxy.cli.app import app
 from proxy.cli.common import console
 from proxy.cli.status import print_stages, print_status
-from proxy.status import NextStatus, PhaseStatus, Status, TriggerStatus, WatchStatus
+from proxy.status import ExperimentStatus, NextStatus, PhaseStatus, Status, TriggerStatus, WatchStatus
 from tests.harness.loop import HOUR_S, World, rules, settle
 
 WAITS = "0 usable samples, 100 needed."
@@ -85,6 +85,13 @@ def test_the_watch_says_beside_whom(
                         control_requests=control, control_users=control)  # fmt: skip
     print_status(Status(phase=PhaseStatus(name="watching"), watch=watch))
     assert f"watch: 23.0 hours to go; 540 requests of the new champion, {said}" in capsys.readouterr().out
+
+
+def test_a_share_is_said_to_be_there_since_it_rose(capsys: pytest.CaptureFixture[str]) -> None:
+    began = 1_700_000_000.0
+    running = ExperimentStatus(id=3, share=0.033389, started_at=began, epoch_started_at=began + 3600)
+    print_status(Status(phase=PhaseStatus(name="testing"), experiment=running))
+    assert "experiment 3: 3.3 % of the users since 2023-11-14 23:13:20 UTC" in capsys.readouterr().out
 
 
 def staged() -> LoopRules:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,39 @@ def test_another_format_for_one_export(install: Install, tmp_path: Path) -> None
     assert {"instruction", "input", "output"} <= json.loads(
         (tmp_path / "x/data.jsonl").read_text().splitlines()[0]
     ).keys()
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (("--gain", "inf"), "--gain: inf is no finite number"),
+        (("--requests-per-day", "nan"), "--requests-per-day: nan is no finite number"),
+        (("--requests-per-day", "500", "--users", "0"), "--users: 0 must be above 0"),
+        (("--requests-per-day", "-5"), "--requests-per-day: -5 must be above 0"),
+    ],
+)
+def test_power_refuses_numbers_that_are_none(install: Install, asked: tuple[str, ...], says: str) -> None:
+    result = ratchet(install, "power", *asked)
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_power_says_what_few_days_and_one_user_are_worth(install: Install) -> None:
+    text = ratchet(install, "power", "--requests-per-day", "500", "--users", "500", "--days", "1").output
+    assert "1 day can detect" in text
+    assert "No challenger is promoted before 2 days" in text
+    hopeless = ratchet(install, "power", "--requests-per-day", "50", "--users", "50", "--days", "0.001").output
+    assert "0.001 days can detect no gain" in hopeless
+    alone = ratchet(install, "power", "--requests-per-day", "50", "--users", "1").output
+    assert "50 requests a day by 1 user," in alone
+    assert "the same user comes back, and weighs no more than 10 observations" in " ".join(alone.split())
+
+
+def test_power_counts_requests_that_name_nobody_as_a_test_does(install: Install) -> None:
+    unnamed = [replace(install.record(query=f"{n} + {n}?"), user_hash=None) for n in range(8)]
+    asyncio.run(install.fill(unnamed, [install.vote(record, 1) for record in unnamed[:4]]))
+    document = json.loads(ratchet(install, "power", "--json").stdout)
+    assert (document["traffic"]["strangers_per_day"], document["users_assumed"]) == (8.0, False)
+    text = ratchet(install, "power").output
+    assert "8 requests a day (8 of them name nobody: a test counts each as a user of its own)" in text
+    assert "come back" not in text

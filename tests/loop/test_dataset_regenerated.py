@@ -57,6 +57,17 @@ async def test_the_first_answer_is_rejected_and_the_kept_one_chosen(store: Store
     assert [line.rpartition(",")[2] for line in lineage[1:]] == ["regenerated"]
 
 
+async def test_a_stranger_of_the_same_name_is_in_no_pair(store: Store, tmp_path: Path) -> None:
+    claimed = RecordFlag.CLAIMED
+    await filled(
+        store,
+        asked(0, 1, 7, "Strange.", flags=claimed, cluster=9),
+        asked(20, 1, 7, "Stranger.", flags=claimed, cluster=9, signals=PERSON | Signal.REPHRASED),
+        asked(40, 1, 7, "Mine."),
+    )
+    assert (await dataset(store, tmp_path, CHOSEN)).regenerated == 0
+
+
 async def test_it_is_off_unless_chosen(store: Store, tmp_path: Path) -> None:
     await filled(store, asked(0, 1, 7, "First."), asked(20, 1, 7, "Second."))
     manifest = await dataset(store, tmp_path)

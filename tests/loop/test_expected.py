@@ -9,11 +9,13 @@ import pytest
 from policies.assessment import QualityMeasure
 from policies.estimates import Metric
 from policies.experiment import ABTestConfig
+from policies.lifecycle import Phase
 from policies.power import Habit
+from policies.records import Arm
 from proxy.loop.look.carriers import EvidenceReader
 from proxy.loop.look.expected import Expected, ExpectedReader, habits_of
 from proxy.store.store import Store
-from tests.harness.loop import World, settle
+from tests.harness.loop import HOUR_S, World, settle
 
 DAY_US = 86_400_000_000
 
@@ -63,3 +65,19 @@ async def test_a_test_says_how_the_champions_metrics_vary(tmp_path: Path) -> Non
         assert quality.mean == pytest.approx(0.805, abs=0.005)
         nothing = await expected(world, store, ABTestConfig())
         assert nothing.profiles is None, "nobody has voted: that cannot be measured"
+
+
+async def test_the_watch_after_a_promotion_is_of_another_champion(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.store() as store:
+        loop = world.start(store)
+        await world.chat(store, users=40)
+        await settle(loop)
+        world.clock.advance(HOUR_S)
+        await world.chat(store, users=200, quality={Arm.CHAMPION: 0.6, Arm.CHALLENGER: 0.8})
+        await settle(loop)
+        assert (await loop.status()).phase.name == Phase.WATCHING
+        before = (await expected(world, store, world.rules.ab_test)).profiles
+        await world.chat(store, users=200, quality={Arm.CHAMPION: 0.9, Arm.CHALLENGER: 0.6})
+        assert before is not None
+        assert (await expected(world, store, world.rules.ab_test)).profiles == before

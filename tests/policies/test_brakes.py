@@ -101,6 +101,8 @@ def test_a_failure_is_no_rejection() -> None:
     assert in_a_row(training, FailRun(run_id="run-1", reason="exit status 1"), Done()) == 2
     dead = Promoting(challenger_id=2, experiment_id=7, run_id="run-1")
     assert in_a_row(dead, FailPromotion(model_id=2, reason="it no longer answers"), Done()) == 2
+    assert in_a_row(AT_WORK, RollBack(model_id=2, experiment_id=7, silent=True), Done()) == 2, "its server is gone"
+    assert in_a_row(PROMOTED, ReturnTraffic(model_id=1, silent=True), Done()) == 2
 
 
 @pytest.mark.parametrize("action", [FinishWatch(model_id=1), HaltWatch(model_id=1)])

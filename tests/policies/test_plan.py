@@ -308,7 +308,7 @@ def test_a_challenger_that_stops_answering_is_rolled_back_after_a_while() -> Non
         decide(replace(on_trial(SAME), challenger=silent)) is None
     )  # the breaker sends its users to the champion meanwhile
     gone = replace(silent, unhealthy_since=NOW - 601)
-    assert decide(replace(on_trial(SAME), challenger=gone)) == RollBack(model_id=2, experiment_id=7)
+    assert decide(replace(on_trial(SAME), challenger=gone)) == RollBack(model_id=2, experiment_id=7, silent=True)
 
 
 def test_a_winner_is_seen_healthy_before_the_switch_or_not_promoted() -> None:
@@ -323,13 +323,16 @@ def test_traffic_returns_when_a_guardrail_breaks_or_the_new_champion_dies() -> N
     assert decide(watching(failing, hours=1)) == ReturnTraffic(model_id=1)
     steady = arm_stats(Arm.CHAMPION, 400)
     dead = replace(CHALLENGER, healthy=False, unhealthy_since=NOW - 700)
-    assert decide(replace(watching(steady, hours=1), champion=dead)) == ReturnTraffic(model_id=1)
+    assert decide(replace(watching(steady, hours=1), champion=dead)) == ReturnTraffic(model_id=1, silent=True)
 
 
 def test_traffic_never_returns_to_a_dead_champion() -> None:
     failing = arm_stats(Arm.CHAMPION, 100, errors=(1.0, 0.0))
     assert decide(watching(failing, hours=1, healthy=False)) is None
-    assert decide(watching(failing, hours=25, healthy=False)) == HaltWatch(model_id=1)
+    over = watching(failing, hours=25, healthy=False)
+    assert over.previous is not None
+    quiet = [replace(over, previous=replace(over.previous, unhealthy_since=NOW - seconds)) for seconds in (20, 700)]
+    assert [decide(one) for one in quiet] == [None, HaltWatch(model_id=1)], "one missed health check is no death"
     dead = replace(CHALLENGER, healthy=False, unhealthy_since=NOW - 700)
     both = replace(watching(arm_stats(Arm.CHAMPION, 400), hours=1, healthy=False), champion=dead)
     assert decide(both) is None

@@ -202,3 +202,32 @@ def test_twice_the_gain_never_takes_longer(gain: float, share: float, users: flo
     if small is not None:
         assert large is not None
         assert large <= small
+
+
+def test_a_stage_that_may_be_left_at_once_is_none() -> None:
+    """With no shortest duration a canary lasts no time, and a later stage has all the traffic."""
+    ramp = required_test(0.1, (0.01, 0.05, 0.1), MANY, PROFILES, replace(CONFIG, min_effective_users=0))
+    alone = required_test(0.1, TENTH, MANY, PROFILES, replace(CONFIG, min_effective_users=0))
+    assert ramp.days == pytest.approx(alone.days)
+
+
+def test_a_past_that_seems_to_explain_everything_still_leaves_a_test() -> None:
+    all_of_it = required_test(0.1, TENTH, MANY, PROFILES, CONFIG, saving=1.0)
+    assert all_of_it.days is not None
+    assert 0.0 < detectable_gain(1.0, TENTH, MANY, PROFILES, CONFIG, saving=1.0) < 1.0
+
+
+def test_requests_that_name_nobody_are_new_users_each() -> None:
+    """As a test counts them: they are worth what as many users are who come once."""
+    nobody = ExpectedTraffic(requests_per_day=300, users=300, strangers_per_day=300)
+    new = ExpectedTraffic(requests_per_day=300, users=1e6)
+    again = ExpectedTraffic(requests_per_day=300, users=300)
+    answer, once, back = (required_test(0.05, (0.1, 0.5), one, PROFILES, CONFIG) for one in (nobody, new, again))
+    assert answer.days is not None
+    assert answer.days == pytest.approx(once.days, rel=0.05)
+    assert back.days is None or answer.days < back.days / 2
+    assert answer.users == answer.requests
+    mixed = replace(nobody, strangers_per_day=150, habits=(Habit(users=30, requests_per_day=5),))
+    between = required_test(0.05, (0.1, 0.5), mixed, PROFILES, CONFIG)
+    assert between.days is not None
+    assert answer.days < between.days < 4 * answer.days

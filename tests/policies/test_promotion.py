@@ -177,8 +177,26 @@ def test_a_control_of_too_few_users_leaves_it_to_the_hours_before() -> None:
     assert early.decision is WatchDecision.KEEP
     assert late.decision is WatchDecision.RETURN
     assert late.reasons[0].endswith(
-        "(weaker: compared with the hours before the promotion, for of the old champion's users there are "
+        "(weaker: compared with the hours before the promotion, for too few users stay on the old one: "
         "4.0 of 5 effective users)."
     )
     assert look(HARMS["slow answers"], 6.0, control=few).decision is WatchDecision.KEEP
     assert look(HARMS["errors"], 6.0, control=few, before=None).decision is WatchDecision.KEEP
+
+
+def heavy(arm: Arm, users: int, failing: float) -> ArmStats:
+    """Users who ask much, as a handful of services do; each fails with that part of what it asks."""
+    return arm_stats(arm, users, requests_each=400, errors=scaled((0.5, 1.0, 1.5), failing))
+
+
+@pytest.mark.parametrize("users", [0, 1, 2])
+def test_few_users_who_ask_much_are_not_left_with_a_failing_model_for_hours(users: int) -> None:
+    """By the quarter of the window there would be thousands of failures."""
+    after, before = heavy(Arm.CHAMPION, 23, 0.3), heavy(Arm.CHAMPION, 13, 0.01)
+    well = look(after, 0.5, control=heavy(Arm.CONTROL, users, 0.01), before=before)
+    assert well.decision is WatchDecision.RETURN
+    assert "weaker" in well.reasons[0]
+    assert look(after, 0.5, control=heavy(Arm.CONTROL, users, 0.01), before=None).decision is WatchDecision.KEEP
+    if users:
+        as_bad = heavy(Arm.CONTROL, users, 0.3)
+        assert look(after, 0.5, control=as_bad, before=before).decision is WatchDecision.KEEP, "a bad hour of both"

@@ -60,6 +60,7 @@ from policies.effects import (
     Trained,
 )
 from policies.lifecycle import TRANSITIONS, Event, Phase
+from policies.ramp import set_by_hand
 from policies.rows import Check, CheckKind, Experiment, Model, ModelState, Run
 from policies.state import (
     Checking,
@@ -209,6 +210,72 @@ def test_nobody_who_had_the_new_champion_is_held_back(position: Position, share:
     held = transition.state.phase.holdback_share
     assert 1.0 - held >= (share if position.experiment is not None else 0.0)
     assert held == (min(holdback, 1.0 - share) if position.experiment is not None else 0.0)
+
+
+def under_terms(position: Position, **frozen: Any) -> Position:
+    experiment = Experiment(id=EXPERIMENT, champion_model_id=CHAMPION, challenger_model_id=CHALLENGER, salt="00",
+                            share=0.1, epoch=EPOCH, frozen={"l95_s": None, **frozen})  # fmt: skip
+    return replace(position, experiment=experiment)
+
+
+TESTING = Position(
+    state=LoopState(phase=PHASES[Phase.TESTING], since=500.0, ledger=Ledger(installed_at=1.0, champion_id=CHAMPION)),
+    champion=Model(id=CHAMPION, name="base"),
+    challenger=MODEL,
+)
+
+
+@pytest.mark.parametrize(
+    ("action", "icc", "terms"),
+    [
+        (RaiseShare(experiment_id=EXPERIMENT, epoch=EPOCH, share=0.5), 0.1, {"weight": "1"}),
+        (SetShare(experiment_id=EXPERIMENT, epoch=EPOCH, share=0.5), 0.1, {"weight": "1"}),
+        (SetShare(experiment_id=EXPERIMENT, epoch=EPOCH, share=0.05), 0.3, {"weight": "2"}),
+        (BeginEpoch(experiment_id=EXPERIMENT, epoch=EPOCH, reason="other weights"), 0.3, {"weight": "2"}),
+    ],
+)
+def test_a_stage_has_the_terms_of_those_before_it(action: Action, icc: float, terms: dict[str, str]) -> None:
+    """The share rises under settings that were changed meanwhile, by order or after a crash: what was collected under
+    the former ones counts on, so the next look must still find that they have changed."""
+    position = under_terms(TESTING, icc=0.1, terms={"weight": "1"})
+    rules = replace(NOW.rules, ab_test=replace(NOW.rules.ab_test, icc=0.3), terms={"weight": "2"})
+    transition = apply(position, action, Measured(slow_s=None), replace(NOW, rules=rules))
+    [experiment] = transition.experiments
+    assert (experiment.frozen["icc"], experiment.frozen["terms"]) == (icc, terms)
+    assert len(experiment.stages) == (1 if icc == 0.3 else 2)
+
+
+@pytest.mark.parametrize(("share", "by_hand"), [(0.1, False), (0.5, False), (0.05, True), (0.2, True)])
+def test_a_share_of_an_earlier_version_that_a_person_has_set_stays(share: float, by_hand: bool) -> None:
+    position = under_terms(TESTING)
+    assert position.experiment is not None
+    experiment = replace(position.experiment, share=share)
+    assert set_by_hand(experiment, NOW.rules.ab_test) is by_hand
+    afresh = BeginEpoch(experiment_id=EXPERIMENT, epoch=EPOCH, reason="other weights")
+    [begun] = apply(replace(position, experiment=experiment), afresh, Measured(slow_s=None), NOW).experiments
+    assert begun.stages[-1].by_hand is by_hand
+    assert set_by_hand(begun, NOW.rules.ab_test) is by_hand
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_nobody_who_had_it_before_the_share_was_lowered_is_held_back(known: bool) -> None:
+    """`known`: begun by this version; else by one that noted no stages."""
+    position = under_terms(TESTING)
+    assert position.experiment is not None
+    experiment = replace(position.experiment, share=0.97)
+    position = replace(position, experiment=experiment.with_stages(experiment.stages) if known else experiment)
+    for share in (0.3, 0.6):
+        assert position.experiment is not None
+        order = SetShare(experiment_id=EXPERIMENT, epoch=position.experiment.epoch, share=share)
+        position = position.after(
+            apply(position, order, Measured(slow_s=None), replace(NOW, version=9 + int(share * 10)))
+        )
+    position = position.after(
+        apply(position, BeginPromotion(model_id=CHALLENGER, experiment_id=EXPERIMENT), Done(), NOW)
+    )
+    phase = position.after(apply(position, Promote(model_id=CHALLENGER), Counted(before=None), NOW)).state.phase
+    assert isinstance(phase, Watching)
+    assert phase.holdback_share == pytest.approx(0.03)
 
 
 def test_every_action_is_tried() -> None:

@@ -28,7 +28,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--json", type=Path, help="also write the outcomes here")
     parser.add_argument("--forged", action="store_true", help="only the tables of forged votes (ten minutes)")
-    parser.add_argument("--sooner", action="store_true", help="only the tables of what decides sooner (two hours)")
+    parser.add_argument(
+        "--sooner", action="store_true", help="only the tables of what decides sooner (an hour and more)"
+    )
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.jobs) as pool:

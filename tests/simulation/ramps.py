@@ -133,6 +133,7 @@ def ramp_table(rows: Iterable[tuple[Cell, Mapping[str, Triple]]]) -> str:
 
 
 def ramp_row(cell: Cell, of: Mapping[str, Triple]) -> str:
+    runs = [outcome.ramp.runs for outcome in of.values()]
     same = ", ".join(f"{_percent(f.promoted)} / {_percent(f.rolled_back)}" for f in _rules(of["same"]))
     gains = (" → ".join(_with_median(f) for f in _rules(of[gain])) for gain in ("+5 %", "+10 %"))
     worse, errors = of["worse"], of["errors"]
@@ -141,7 +142,8 @@ def ramp_row(cell: Cell, of: Mapping[str, Triple]) -> str:
     against = f"{_percent(promoted)} %; {ended} %; {worse.fixed.served:.0f} → {worse.ramp.served:.0f}"
     back = " → ".join(f"{100 * f.rolled_back:.0f}" for f in (errors.fixed, errors.ramp))
     failing = f"{back} %; {errors.fixed.served:.0f} → {errors.ramp.served:.0f}"
-    return f"| {cell} | {of['same'].ramp.runs} | {same} | {' | '.join(gains)} | {against} | {failing} |"
+    months = "–".join(str(runs) for runs in sorted({min(runs), max(runs)}))
+    return f"| {cell} | {months} | {same} | {' | '.join(gains)} | {against} | {failing} |"
 
 
 def _rules(of: Triple) -> tuple[Found, Found, Found]:

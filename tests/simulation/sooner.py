@@ -1,6 +1,6 @@
 """Everything that was measured of tests that decide sooner: the tables of docs/statistics.md about it.
 
-`python -m tests.simulation --sooner` makes them; with one core and 200 months a row it takes about two hours.
+`python -m tests.simulation --sooner` makes them; with one core and 200 months a row it takes more than an hour.
 """
 
 from __future__ import annotations

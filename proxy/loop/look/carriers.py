@@ -21,7 +21,7 @@ from policies.carriers import Carriers, Units
 from policies.estimates import Metric, UserTotals
 from policies.experiment import ABTestConfig, ExperimentFacts, StageFacts, forgeable_weights, would_promote
 from policies.past import PastVector
-from policies.ramp import planned_shares
+from policies.ramp import planned_shares, set_by_hand
 from policies.records import Arm
 from policies.rows import Experiment, ExperimentStage
 from policies.wording import percent
@@ -108,7 +108,7 @@ class EvidenceReader:
             tags=current.tags,
             earlier=tuple(stages[:-1]),
             planned=tuple(share for share in planned_shares(self.ab_test) if share > current.share),
-            set_by_hand=row.stages[-1].by_hand,
+            set_by_hand=set_by_hand(row, self.ab_test),
             slow_threshold_s=row.frozen.get("l95_s"),
             judge=await self.judged(),
         )

@@ -38,6 +38,8 @@ class Expected:
     users: float | None = None
     """Of all those days."""
     habits: tuple[Habit, ...] = ()
+    strangers_per_day: float = 0.0
+    """Requests that named nobody."""
     vote_rate: float | None = None
     scored_rate: float | None = None
     """Share of answers with a score that says something: 0 where there are format checks only."""
@@ -68,7 +70,7 @@ class ExpectedReader:
         if not totals.of_users or not hours:
             return Expected()
         days = min(max((now_us - hours[0].at_us) / DAY_US, 1.0), _WINDOW_DAYS)  # an installation may be younger
-        counted, visits = await self.store.traffic.visits(since_us)
+        counted, visits, nobody = await self.store.traffic.visits(since_us)
         thumbs = totals.votes.positive + totals.votes.negative
         scored = self.scored_by_application or await self.store.judgements.people_score(since_us=since_us)
         seen = Expected(
@@ -76,6 +78,7 @@ class ExpectedReader:
             users_a_day=await self.store.traffic.users_a_day(now_us),
             users=float(sum(visits.values())) or None,
             habits=habits_of(visits, max(counted, 1.0)),
+            strangers_per_day=min(nobody / max(counted, 1.0), totals.of_users / days),
             vote_rate=totals.voted / totals.of_users,
             scored_rate=totals.scored / totals.of_users if scored else 0.0,
             positive_rate=min(0.99, max(0.01, totals.votes.positive / thumbs)) if thumbs else None,
@@ -87,7 +90,8 @@ class ExpectedReader:
         return seen if latest is None else await self._of_test(seen, latest)
 
     async def _of_test(self, seen: Expected, row: Experiment) -> Expected:
-        facts = await self.evidence.facts(row)
+        tested = tuple(stage for stage in row.stages if not stage.watch)  # in the watch the champion is another model
+        facts = await self.evidence.facts(row.with_stages(tested) if tested else row)
         champion = sum((stage.champion.moments for stage in facts.earlier), facts.champion.moments)
         measure = composite_of(facts, self.ab_test).measure
         rates = {} if seen.vote_rate is None else {Metric.POSITIVE: seen.vote_rate}

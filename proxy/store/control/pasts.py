@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from policies.estimates import Moments
 from policies.past import PastChange, PastMoments, PastTotals, PastVector, past_gain
 from policies.records import TESTED
-from proxy.clock import Clock
 from proxy.store.control.leases import guard
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import for_update, insert_new, upsert_sums, upsert_sums_of
@@ -35,9 +34,8 @@ _CHUNK: Final = 500
 class Pasts:
     """The `user_past` table, and what follows from it in `arm_stats`."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
-        self._clock = clock
 
     async def complete(self, experiment_id: int) -> bool:
         """Whether the experiment has its users' past."""
@@ -78,7 +76,6 @@ class Pasts:
         Safe to do again: what is there already is replaced, and once complete it stays. Raises PermanentError where the
         lease was lost, TemporaryError while the store is away.
         """
-        began_us = int(self._clock.now() * 1e6)
         async with self._db.write() as connection:
             await guard(connection, lease.name, lease.fence)
             if await is_complete(connection, experiment_id):
@@ -97,14 +94,15 @@ class Pasts:
                     await upsert_sums(connection, user_past, rows)
         async with self._db.write() as connection:
             await guard(connection, lease.name, lease.fence)
-            await _forget_deleted(connection, experiment_id, began_us)
+            await _forget_deleted(connection, experiment_id, since_us)
             await _count(connection, experiment_id, first_epoch, icc)
             mine = sa.select(sa.func.count()).where(user_past.c.experiment_id == experiment_id)
             return int(await connection.scalar(mine.select_from(user_past)) or 0)
 
 
 async def _forget_deleted(connection: AsyncConnection, experiment_id: int, since_us: int) -> None:
-    """Users who were deleted while their past was read."""
+    """Users who were deleted while their past was read, or before: a deletion takes a while, and other hosts' clocks
+    say when. Who has come back since then has no past."""
     gone = sa.select(deleted_users.c.user_hash).where(deleted_users.c.at_us >= since_us)
     mine = user_past.c.experiment_id == experiment_id
     await connection.execute(sa.delete(user_past).where(mine, user_past.c.user_key.in_(gone)))

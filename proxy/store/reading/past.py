@@ -25,13 +25,13 @@ from proxy.store.tables.keys import HOUR_US, id_floor
 from proxy.store.tables.schema import PAST_TOTALS, feedback, records, scores
 from proxy.store.tables.values import RecordFlag
 
-__all__ = ["Stretch", "measured", "pasts", "said"]
+__all__ = ["UNIT", "Stretch", "measured", "pasts", "said"]
 
 _WINDOW_US: Final = 3 * HOUR_US
 _CHUNK: Final = 200
 """Records with votes are worked on one by one."""
 _CLAIMED: Final = records.c.flags.op("&")(int(RecordFlag.CLAIMED)) != 0
-_UNIT: Final = sa.case((_CLAIMED, sa.func.coalesce(records.c.cluster, 0)), else_=records.c.user_hash)
+UNIT: Final = sa.case((_CLAIMED, sa.func.coalesce(records.c.cluster, 0)), else_=records.c.user_hash)
 """Whose evidence a record is; NULL where no user was named, who has no past."""
 _ANSWERED: Final = sa.and_(
     records.c.outcome == int(Outcome.OK), records.c.status.between(200, 399), records.c.duration_us > 0
@@ -58,9 +58,9 @@ class Stretch:
 
     def records(self, window: tuple[str, str]) -> list[sa.ColumnElement[bool]]:
         """What makes a record one of them."""
-        mine = [records.c.id >= window[0], records.c.id < window[1], records.c.kind != TASK.name, _UNIT.is_not(None)]
+        mine = [records.c.id >= window[0], records.c.id < window[1], records.c.kind != TASK.name, UNIT.is_not(None)]
         if self.one_in > 1:
-            mine.append(_UNIT % self.one_in == 0)
+            mine.append(UNIT % self.one_in == 0)
         return mine if self.of is None else [*mine, self.of]
 
 
@@ -76,7 +76,7 @@ def measured(stretch: Stretch, window: tuple[str, str]) -> sa.Select[Any]:
         "s_latency": sa.case((_ANSWERED, records.c.duration_us / sa.literal_column("1e6")), else_=nothing),
     }
     columns = [sa.cast(sa.func.sum(sums[name]), sa.Double).label(name) for name in PAST_TOTALS]
-    return sa.select(_UNIT.label("user_key"), *columns).where(*stretch.records(window)).group_by(_UNIT)
+    return sa.select(UNIT.label("user_key"), *columns).where(*stretch.records(window)).group_by(UNIT)
 
 
 async def said(db: Database, stretch: Stretch, window: tuple[str, str]) -> AsyncGenerator[Mapping[int, PastTotals]]:

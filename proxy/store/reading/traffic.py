@@ -23,6 +23,7 @@ from policies.records import Arm, Outcome
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
 from proxy.store.ingest.deltas import duration_of_bin
+from proxy.store.reading.past import UNIT
 from proxy.store.tables.keys import DAY_US, HOUR_US, id_floor, id_time_us
 from proxy.store.tables.schema import (
     HOUR_S,
@@ -133,37 +134,47 @@ class Traffic:
             return int(await connection.scalar(hours) or 0) + int(await connection.scalar(edge) or 0)
 
     async def users_a_day(self, now_us: int) -> float | None:
-        """Distinct users of the last week's days that had any, a day on average; None without users. More than 2,000 a
-        day are not counted on."""
+        """Distinct users of the last week's days that had any, a day on average; None without requests. Who names
+        nobody is a user with each request, as in a test. More than 2,000 a day are not counted on."""
         found: list[int] = []
         async with self._db.read() as connection:
             for day in range(1, 8):
                 since, until = id_floor(now_us - day * DAY_US), id_floor(now_us - (day - 1) * DAY_US)
-                came = (records.c.id >= since, records.c.id < until, records.c.user_hash.is_not(None))
-                some = sa.select(records.c.user_hash).where(*came).distinct().limit(_ENOUGH_USERS).subquery()
-                if count := int(await connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0):
+                came = (records.c.id >= since, records.c.id < until, records.c.kind != TASK.name)
+                named = sa.select(records.c.user_hash).where(*came, records.c.user_hash.is_not(None)).distinct()
+                unnamed = sa.select(records.c.id).where(*came, records.c.user_hash.is_(None))
+                count = 0
+                for users in (named, unnamed):
+                    some = users.limit(_ENOUGH_USERS - count).subquery()
+                    count += int(await connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0)
+                if count:
                     found.append(count)
         return sum(found) / len(found) if found else None
 
-    async def visits(self, since_us: int, *, limit: int = _NEWEST) -> tuple[float, dict[int, int]]:
-        """How often users came: (days counted, users by number of requests), of the newest `limit` requests since then.
+    async def visits(self, since_us: int, *, limit: int = _NEWEST) -> tuple[float, dict[int, int], int]:
+        """How often users came: (days counted, users by number of requests, requests that named nobody), of the newest
+        `limit` requests since then.
 
-        The days end with the newest request and begin with the oldest that is counted; 0.0 without requests.
+        A user is whoever counts as one in a test: of names that nobody vouches for the cluster. The days end with the
+        newest request and begin with the oldest that is counted; 0.0 without requests.
         """
-        mine = (records.c.id >= id_floor(since_us), records.c.user_hash.is_not(None), records.c.kind != TASK.name)
-        newest = sa.select(records.c.id, records.c.user_hash).where(*mine).order_by(records.c.id.desc()).limit(limit)
+        mine = (records.c.id >= id_floor(since_us), records.c.kind != TASK.name)
+        newest = sa.select(records.c.id, UNIT.label("unit")).where(*mine).order_by(records.c.id.desc()).limit(limit)
         some = newest.subquery()
-        each = sa.select(sa.func.count().label("n")).select_from(some).group_by(some.c.user_hash).subquery()
+        named = sa.select(sa.func.count().label("n")).where(some.c.unit.is_not(None)).group_by(some.c.unit)
+        each = named.subquery()
         query = sa.select(each.c.n, sa.func.count()).group_by(each.c.n)
+        unnamed = sa.select(sa.func.count()).select_from(some).where(some.c.unit.is_(None))
         async with self._db.read() as connection:
             oldest, latest = [
                 await connection.scalar(sa.select(some.c.id).order_by(way).limit(1))
                 for way in (some.c.id.asc(), some.c.id.desc())
             ]
             if oldest is None or latest is None:
-                return 0.0, {}
+                return 0.0, {}, 0
             found = {int(n): int(users) for n, users in await connection.execute(query)}
-        return (id_time_us(latest) - id_time_us(oldest)) / DAY_US, found
+            nobody = int(await connection.scalar(unnamed) or 0)
+        return (id_time_us(latest) - id_time_us(oldest)) / DAY_US, found, nobody
 
     async def count_corrections(self, since_us: int, until_us: int) -> int:
         """Votes with a correction that counts and that came in the window, also such as changed nothing: on a task, on

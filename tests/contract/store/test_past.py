@@ -19,6 +19,7 @@ from proxy.errors import PermanentError
 from proxy.store.engine.dialect import insert_all
 from proxy.store.ingest.facts import Terms
 from proxy.store.reading.replay import Epoch
+from proxy.store.retention.forgotten import announce
 from proxy.store.store import Store
 from proxy.store.tables.control import Lease, LoopTransaction
 from proxy.store.tables.schema import PAST_TOTALS, user_past
@@ -189,6 +190,17 @@ async def test_exact_whenever_it_was_filled_and_whoever_votes_or_goes(
         assert want[arm].users > 5
         assert close(got[arm], want[arm]), arm
     assert await store.pasts.of(1, [5], 0.1) == {}
+
+
+async def test_a_deletion_that_was_announced_before_the_fill_is_kept(store: Store, clock: ManualClock) -> None:
+    """Its records are still there: they go in small transactions, which may take longer than the fill."""
+    rng, now_us = random.Random(9), int(clock.now() * 1e6)
+    await keep(store, [of_user(user, now_us - DAY_US, rng, quality=0.5) for user in (7, 8)])
+    lease = await begin(store, now_us)
+    async with store._db.write() as connection:
+        await announce(connection, now_us - 1_000_000, 7)
+    assert await fill(store, lease, now_us) == 1
+    assert set(await store.pasts.of(1, [7, 8], 0.1)) == {8}
 
 
 async def test_a_user_counts_in_each_stage(store: Store, clock: ManualClock) -> None:

@@ -123,7 +123,7 @@ async def words_of(store: Store, record: NewRecord) -> list[str]:
 
 
 async def test_a_regeneration_by_hand(store: Store, clock: ManualClock) -> None:
-    """Asked, asked again ten seconds later, and copied: of two answers one regenerated, one copied; w(2) = 2/1.1."""
+    """Asked, again ten seconds later, and copied: one answer of two is regenerated, one copied; w(2) = 2/1.1."""
     await start_experiment(store)
     rng, now = random.Random(1), clock.now()
     first, second = asked(now, rng, 7), asked(now + 10, rng, 7)

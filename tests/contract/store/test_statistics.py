@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from policies.ballots import can_be_judged
 from policies.behaviour import Behaviour
-from policies.estimates import METRICS, Metric, Moments, UserTotals, metric_mean
+from policies.estimates import METRICS, SIGNALS, Metric, Moments, UserTotals, metric_mean
 from policies.records import Arm, Outcome
 from policies.rows import Experiment
 from proxy.clock import ManualClock
@@ -89,6 +89,7 @@ def expected(
             "truncated": (looked_at, bits & Behaviour.TRUNCATED != 0),
             "language": (languages, languages and bits & Behaviour.OTHER_LANGUAGE != 0),
         }
+        seen |= dict.fromkeys(SIGNALS, (0, 0))  # tests/contract/store/test_signals.py
         key = record.user_hash if record.user_hash is not None else random_user_key(record.id)
         gain = UserTotals(n=tuple(float(seen[m][0]) for m in METRICS), s=tuple(float(seen[m][1]) for m in METRICS))
         totals[key] = totals.get(key, UserTotals()).plus(gain)

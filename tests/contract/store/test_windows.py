@@ -72,18 +72,30 @@ async def test_samples_are_counted_from_any_instant(store: Store, clock: ManualC
 
 
 async def test_visits_are_users_by_number_of_requests(store: Store, clock: ManualClock) -> None:
-    """Neither tasks, nor requests of no user; the newest where not all are counted."""
+    """No tasks; requests of no user by themselves; the newest where not all are counted."""
     now_us = int(clock.now() * 1e6)
-    assert await store.traffic.visits(0) == (0.0, {})
+    assert await store.traffic.visits(0) == (0.0, {}, 0)
     came = [(1, "chat"), (2, "chat"), (2, "chat"), (3, "task"), (None, "chat"), (4, "chat"), (2, "chat"), (4, "chat")]
     records = [
         replace(exchange(now_us - (8 - hour) * HOUR_US, random.Random(hour), kind=kind), user_hash=user)
         for hour, (user, kind) in enumerate(came)
     ]
     await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=()))
-    assert await store.traffic.visits(0) == (pytest.approx(7 / 24, rel=1e-3), {1: 1, 2: 1, 3: 1})
-    assert await store.traffic.visits(now_us - 4 * HOUR_US) == (pytest.approx(2 / 24, rel=1e-3), {1: 1, 2: 1})
-    assert await store.traffic.visits(0, limit=3) == (pytest.approx(2 / 24, rel=1e-3), {1: 1, 2: 1})
+    assert await store.traffic.visits(0) == (pytest.approx(7 / 24, rel=1e-3), {1: 1, 2: 1, 3: 1}, 1)
+    assert await store.traffic.visits(now_us - 4 * HOUR_US) == (pytest.approx(3 / 24, rel=1e-3), {1: 1, 2: 1}, 1)
+    assert await store.traffic.visits(0, limit=3) == (pytest.approx(2 / 24, rel=1e-3), {1: 1, 2: 1}, 0)
+
+
+async def test_visits_of_names_that_nobody_vouches_for_are_their_clusters(store: Store, clock: ManualClock) -> None:
+    """As a test counts them: an address that calls itself by a new name each time is one user."""
+    now_us = int(clock.now() * 1e6)
+    records = [
+        replace(exchange(now_us - hour * HOUR_US, random.Random(hour)), user_hash=1000 + hour, cluster=9,
+                flags=RecordFlag.CLAIMED)
+        for hour in range(1, 6)
+    ]  # fmt: skip
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=()))
+    assert await store.traffic.visits(0) == (pytest.approx(4 / 24, rel=1e-3), {5: 1}, 0)
 
 
 async def test_corrections_are_counted_by_when_they_came(store: Store, clock: ManualClock) -> None:
@@ -248,3 +260,15 @@ async def test_users_are_averaged_within_the_hour(store: Store, clock: ManualClo
     await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(*records, late)))
     assert sorted(await store.traffic.user_hour_means(hour_us)) == pytest.approx([0.3, 0.5, 0.7, 1.0])
     assert await store.traffic.user_hour_means(hour_us, model_id=99) == []
+
+
+async def test_a_day_has_its_users_and_whoever_names_nobody_is_one_with_each_request(
+    store: Store, clock: ManualClock
+) -> None:
+    now_us, rng = int(clock.now() * 1e6), random.Random(1)
+    assert await store.traffic.users_a_day(now_us) is None
+    asked = [exchange(now_us - 2 * HOUR_US + i, rng, user_hash=one, kind="chat") for i, one in enumerate((5, 5, 6))]
+    asked += [exchange(now_us - 30 * HOUR_US + i, rng, user_hash=None, kind="chat") for i in range(4)]
+    asked += [exchange(now_us - HOUR_US, rng, user_hash=7, kind="task")]
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(asked)))
+    assert await store.traffic.users_a_day(now_us) == 3.0
