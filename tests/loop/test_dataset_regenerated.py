@@ -62,7 +62,7 @@ async def test_a_stranger_of_the_same_name_is_in_no_pair(store: Store, tmp_path:
     await filled(
         store,
         asked(0, 1, 7, "Strange.", flags=claimed, cluster=9),
-        asked(20, 1, 7, "Stranger.", flags=claimed, cluster=9, signals=PERSON | Signal.REPHRASED),
+        asked(20, 1, 7, "Stranger.", flags=claimed, cluster=9, signals=PERSON | Signal.ABANDONED),
         asked(40, 1, 7, "Mine."),
     )
     assert (await dataset(store, tmp_path, CHOSEN)).regenerated == 0
