@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from policies.carriers import Carrier, Carriers
 from policies.cuped import PastEffect
-from policies.estimates import DEFAULT_ICC, SIGNALS, Metric, MetricMean, Moments
+from policies.estimates import DEFAULT_ICC, Metric, MetricMean, Moments
 from policies.guardrails import GuardrailConfig, GuardrailResult
 from policies.intervals import Interval
 from policies.past import PastMoments
@@ -49,7 +49,14 @@ class SignalWeights:
 
     def by_metric(self) -> dict[Metric, float]:
         """Those above 0."""
-        named = {metric: getattr(self, metric.value) for metric in SIGNALS}
+        named = {
+            Metric.CONVERSATION: self.conversation,
+            Metric.REGENERATED: self.regenerated,
+            Metric.REPHRASED: self.rephrased,
+            Metric.RETRIED: self.retried,
+            Metric.ABANDONED: self.abandoned,
+            Metric.COPIED: self.copied,
+        }
         return {metric: weight for metric, weight in named.items() if weight}
 
 

@@ -171,7 +171,15 @@ NUMBERS = [key for key in keys(Config) if (optional(key.hint) or key.hint) in (i
 
 def test_every_number_is_declared_with_its_range() -> None:
     ranged = [key.path for key in keys(Config) if any(isinstance(rule, Interval) for rule in key.rules)]
-    assert ranged == [key.path for key in NUMBERS]
+    several = [key.path for key in keys(Config) if key.hint == tuple[float, ...]]
+    assert sorted(ranged) == sorted([*several, *(key.path for key in NUMBERS)])
+
+
+def test_each_number_of_a_list_has_to_be_in_its_range() -> None:
+    for wrong in ([0.1, 1.0], [0.0], [0.1, "x"]):
+        with pytest.raises(ConfigError, match=r"ab_test_config\.stages"):
+            parse_config(nested("ab_test_config.stages", wrong))
+    assert parse_config(nested("ab_test_config.stages", [0.1, 0.5])).ab_test_config.stages == (0.1, 0.5)
 
 
 @pytest.mark.parametrize("key", NUMBERS, ids=lambda key: key.path)

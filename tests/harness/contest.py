@@ -34,7 +34,7 @@ _RULES: Final[dict[str, Any]] = {
         "cooldown_hours": 0,
     },
     "generator_config": {"holdout_share": 0, "min_quality_score": "none"},
-    "ab_test_config": {"initial_challenger_traffic": 0.5},
+    "ab_test_config": {"initial_challenger_traffic": 0.5, "stages": [0.5]},
     "deployer": {"kind": "static"},
 }
 
