@@ -25,7 +25,7 @@ from policies.records import Arm
 from proxy.clock import SystemClock
 from proxy.ids import ForgedIdError, KeyRing, RecordIds
 from proxy.store.store import Store
-from tests.acceptance.test_story import TRAINED, settings
+from tests.acceptance.test_story import SHARE, TRAINED, settings
 from tests.harness.crowd import Crowd, crowd_at
 from tests.harness.farm import Farm
 from tests.harness.fleet import Fleet
@@ -118,7 +118,7 @@ async def told(directory: Path) -> AsyncIterator[tuple[Fleet, Farm]]:
         while not await farm.ready("champion"):
             await asyncio.sleep(0.05)
         async with serving(farm.app, network.front) as services:
-            rules = settings(directory, min_effective_users=10) | {
+            rules = settings(directory, (SHARE,), min_effective_users=10) | {
                 "trainer": {"kind": "http", "url": f"{services}/train", "poll_seconds": 0.2},
                 "deployer": {"kind": "http", "url": f"{services}/deploy"},
             }
