@@ -87,6 +87,8 @@ class ActionStatus:
     """The challenger's share of the users."""
     paused: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether the loop is to pause."""
+    silent: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether the model's server does not answer."""
     check_id: int | msgspec.UnsetType = msgspec.UNSET
     """The check that it ends."""
     name: str | msgspec.UnsetType = msgspec.UNSET
