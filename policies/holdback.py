@@ -33,7 +33,9 @@ __all__ = ["Compared", "WatchedGuardrail", "watch_guardrails", "watched"]
 _WAITS_FOR: Final = 0.25
 """Of the window: so long a control may have too few users before the hours before the promotion are asked."""
 _FEW_HAVE_NONE: Final = math.log(5.0)
+"""Log odds by which a control of too few users has too few of the failures: then it is waited for no longer."""
 _NONE_HAS_COME: Final = 50.0
+"""Failures, weighted, during which no user of the control has come: the same."""
 _FAILURES: Final = (Metric.ERROR, Metric.REFUSED)
 _LOG_2: Final = math.log(2.0)
 

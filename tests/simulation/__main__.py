@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write the outcomes here")
     parser.add_argument("--forged", action="store_true", help="only the tables of forged votes (ten minutes)")
     parser.add_argument(
-        "--sooner", action="store_true", help="only the tables of what decides sooner (an hour and more)"
+        "--sooner", action="store_true", help="only the tables of what decides sooner (about two hours)"
     )
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """After a promotion: what is not the model's fault takes no traffic back, and a model that turns bad loses it soon.
 
-docs/statistics.md has the table of 200 watches a row (`python -m tests.simulation --sooner`).
+docs/statistics.md has the table of 40 to 100 watches a row (`python -m tests.simulation --sooner`).
 """
 
 from __future__ import annotations
