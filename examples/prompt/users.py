@@ -1,6 +1,6 @@
 """A hundred people use a calculator through Ratchet, vote on every other answer, and correct what they do not like.
 
-python users.py [URL of Ratchet]        until most answers are right
+python users.py [URL of Ratchet]        until most answers are right, twice in a row
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ def ask(user: str) -> bool:
 def main() -> None:
     """A hundred questions at a time, four of them at once."""
     with ThreadPoolExecutor(4) as at_once:
+        good = 0
         for _ in range(ROUNDS):
             users = [f"user-{random.randrange(100)}" for _ in range(100)]
             share = sum(at_once.map(ask, users)) / len(users)
             print(f"{share:.0%} right", flush=True)
-            if share >= 0.9:
+            good = good + 1 if share >= 0.9 else 0
+            if good == 2:
                 return
     sys.exit("they have given up: `ratchet explain` says what it is waiting for")
 
