@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-__all__ = ["TAGS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion", "CancelRun",
-           "Challenge", "FailCheck", "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData",
-           "Promote", "RaiseShare", "Recover", "Redeploy", "Refuse", "Reject", "ReleaseControl", "RestartDeployment",
-           "Retire", "ReturnTraffic",
-           "RollBack", "SetPaused", "SetShare", "StartCheck", "StartDeployment", "StartExperiment", "StartShadow",
-           "StartTraining", "tag_of", "target_of"]  # fmt: skip
+__all__ = ["TAGS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion", "CancelRun", "Challenge",
+           "FailCheck", "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData", "Promote",
+           "RaiseShare", "Recover", "Redeploy", "Refuse", "Reject", "ReleaseControl", "RenewWatch",
+           "RestartDeployment", "Retire", "ReturnTraffic", "RollBack", "SetPaused", "SetShare", "StartCheck",
+           "StartDeployment", "StartExperiment", "StartShadow", "StartTraining", "tag_of", "target_of"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +173,17 @@ class ReleaseControl:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenewWatch:
+    """The next part of a watch: users and failures are counted afresh beside what there is, so that the good hours
+    before do not hide a model that turns bad."""
+
+    model_id: int
+    """The old champion."""
+    part: int
+    """The one that this ends, counted from 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BeginEpoch:
     """The terms of the test have changed: collect its evidence afresh."""
 
@@ -304,6 +314,7 @@ Action: TypeAlias = (
     | Reject
     | ReturnTraffic
     | ReleaseControl
+    | RenewWatch
     | FinishWatch
     | HaltWatch
     | Retire
@@ -338,6 +349,7 @@ TAGS: Final[Mapping[type[Action], str]] = MappingProxyType(
         Reject: "Reject",
         ReturnTraffic: "ReturnTraffic",
         ReleaseControl: "ReleaseControl",
+        RenewWatch: "RenewWatch",
         FinishWatch: "FinishWatch",
         HaltWatch: "HaltWatch",
         Retire: "Retire",

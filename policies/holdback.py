@@ -9,6 +9,12 @@ With a control each guardrail has two proofs, each at half of its part of alpha_
                         before are many requests and see a bad model within a few dozen, the control sees to it that a
                         bad hour of both models is not held against one
 
+A model may turn bad late. Then the good hours hide the bad ones: what is tolerated is a share of all requests, and a
+user who asks much has the mean of all hours. So a watch has up to four parts (`policies.promotion` says when the next
+one begins), in each of which users and failures are counted afresh. The differences of the parts are put together as
+the stages of a ramp are. Who has the failures is asked in each: the e-values' mean counts, and against the hours before
+the promotion each part has a quarter of the proof's alpha.
+
 Where the control is too few users to say anything although a quarter of the window is over, and where there is no
 control, the hours before decide alone, of everything but latency. That is weaker, and the reason says so. Of errors and
 refusals they decide sooner, once these few users have too few of the failures, or have not come during 50 of them.
@@ -17,19 +23,22 @@ refusals they decide sooner, once these few users have too few of the failures, 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from policies.assessment import ABTestConfig
 from policies.estimates import Metric, Moments, metric_mean
 from policies.experiment import guardrails_of
 from policies.failures import log_e_of_failures
 from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, GuardrailState, check
-from policies.stages import Stages
+from policies.stages import Stage, Stages
 from policies.wording import finite, odds
 
-__all__ = ["Compared", "WatchedGuardrail", "watch_guardrails", "watched"]
+__all__ = ["MOST_PARTS", "Compared", "Part", "WatchedGuardrail", "watch_guardrails", "watched"]
 
+MOST_PARTS: Final = 4
+"""Of a watch. Each has the same part of what errors and refusals are given, so that none has to be foreseen."""
 _WAITS_FOR: Final = 0.25
 """Of the window: so long a control may have too few users before the hours before the promotion are asked."""
 _FEW_HAVE_NONE: Final = math.log(5.0)
@@ -40,19 +49,33 @@ _FAILURES: Final = (Metric.ERROR, Metric.REFUSED)
 _LOG_2: Final = math.log(2.0)
 
 
+class Part(NamedTuple):
+    """Both arms in one part of a watch."""
+
+    control: Moments
+    after: Moments
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """The three arms of a watch."""
 
     after: Moments
-    """The new champion's, since the promotion."""
+    """The new champion's, since the running part of the watch began."""
     control: Moments | None
     """The old champion's, of the same hours; None where nobody is held back."""
+    earlier: tuple[Part, ...] = ()
+    """The parts before, where there is a control."""
     before: Moments | None
     """The old champion's in the experiment's last stage; None when there was no experiment."""
     holdback_share: float
     passed: float
     """Which part of the window is over."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All of them, the running one last; none without a control."""
+        return () if self.control is None else (*self.earlier, Part(self.control, self.after))
 
 
 def watch_guardrails(config: ABTestConfig, *, concurrent: bool = True) -> tuple[Guardrail, ...]:
@@ -98,27 +121,50 @@ def _alone(result: GuardrailResult) -> WatchedGuardrail:
     return WatchedGuardrail(result=result, leans_to_harm=beyond and (result.log_e_harm or 0.0) > 0.0)
 
 
-def _with_before(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> GuardrailResult | None:
+def _with_before(
+    guardrail: Guardrail, compared: Compared, config: ABTestConfig, after: Moments | None = None
+) -> GuardrailResult | None:
+    """Of the running part, or of another one's `after`."""
     if compared.before is None:
         return None
-    return check(guardrail, Stages.one(compared.before, compared.after), config.guardrails)
+    return check(guardrail, Stages.one(compared.before, after or compared.after), config.guardrails)
 
 
 def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> WatchedGuardrail:
-    assert compared.control is not None  # watched() asks only then
     half = replace(guardrail, alpha=guardrail.alpha / 2.0)
-    stages = Stages.one(compared.control, compared.after, 1.0 - compared.holdback_share)
-    now = check(half, stages, config.guardrails)
+    share = 1.0 - compared.holdback_share
+    parts = (Stage(share=share, champion=part.control, challenger=part.after) for part in compared.parts)
+    now = check(half, Stages(tuple(parts), config.icc), config.guardrails)
     then = _with_before(half, compared, config) if guardrail.metric is not Metric.SLOW else None
     waited = compared.passed >= _WAITS_FOR or _waits_no_longer(guardrail, compared, then)
     if now.state is GuardrailState.UNKNOWN and then is not None and waited:
         return _alone(_weaker(now, then))
     if guardrail.metric in _FAILURES and now.state in (GuardrailState.PASS, GuardrailState.BLOCK):
-        share = log_e_of_failures(compared.control, compared.after, guardrail.metric, tolerance=guardrail.tolerance)
-        now = _of_failures(now, then, share, half.alpha, config.alpha_harm)
+        now = _of_failures(now, _failures(half, compared, config), half.alpha, config.alpha_harm)
     proven_then = then is not None and then.state is GuardrailState.ROLL_BACK
     beyond = now.state is GuardrailState.BLOCK
     return WatchedGuardrail(result=now, leans_to_harm=beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0))
+
+
+class _Failures(NamedTuple):
+    """What one part says of failures."""
+
+    share: float
+    """Log odds that the control has too few of them."""
+    then: GuardrailResult | None
+    """Against the hours before the promotion."""
+
+
+def _failures(half: Guardrail, compared: Compared, config: ABTestConfig) -> list[_Failures]:
+    """Of each part; against the hours before at the part's own share of alpha."""
+    own = replace(half, alpha=half.alpha / MOST_PARTS)
+    return [
+        _Failures(
+            log_e_of_failures(part.control, part.after, half.metric, tolerance=half.tolerance),
+            _with_before(own, compared, config, part.after),
+        )
+        for part in compared.parts
+    ]
 
 
 def _waits_no_longer(guardrail: Guardrail, compared: Compared, then: GuardrailResult | None) -> bool:
@@ -147,15 +193,16 @@ def _after(result: GuardrailResult) -> str:
     return result.reason.rpartition("; ")[2]
 
 
-def _of_failures(
-    now: GuardrailResult, then: GuardrailResult | None, share: float, alpha: float, alpha_harm: float
-) -> GuardrailResult:
-    """With what the control's share of the failures says: alone, or with the hours before."""
-    log_e = _log_mean(-math.inf if now.log_e_harm is None else now.log_e_harm, share)
+def _of_failures(now: GuardrailResult, parts: Sequence[_Failures], alpha: float, alpha_harm: float) -> GuardrailResult:
+    """With what the control's share of the failures says: alone, or in one part with the hours before."""
+    nothing_yet = [0.0] * (MOST_PARTS - len(parts))  # of an e-value to come: 1
+    shares = _log_mean([*(part.share for part in parts), *nothing_yet])
+    log_e = _log_mean([-math.inf if now.log_e_harm is None else now.log_e_harm, shares])
     needed, with_before = -math.log(alpha), _LOG_2 - math.log(alpha_harm)
     if log_e >= needed:
         why = f"harm is proven ({odds(log_e)}, {odds(needed)} needed)"
-    elif share >= with_before and then is not None and then.state is GuardrailState.ROLL_BACK:
+    elif (both := _proven_by_both(parts, with_before)) is not None:
+        share, then = both
         why = (
             f"harm is proven: the old champion's users have too few of the failures ({odds(share)}, "
             f"{odds(with_before)} needed), and against the hours before the promotion {then.reason}"
@@ -166,8 +213,14 @@ def _of_failures(
     return replace(now, log_e_harm=finite(log_e), state=GuardrailState.ROLL_BACK, reason=f"{numbers}; {why}")
 
 
-def _log_mean(one: float, other: float) -> float:
-    high = max(one, other)
-    if high == -math.inf:
-        return high
-    return high + math.log((math.exp(one - high) + math.exp(other - high)) / 2.0)
+def _proven_by_both(parts: Iterable[_Failures], needed: float) -> tuple[float, GuardrailResult] | None:
+    """The control's odds are each part's own: they guard against a bad hour of both models, which is in one part."""
+    for share, then in parts:
+        if share >= needed and then is not None and then.state is GuardrailState.ROLL_BACK:
+            return share, then
+    return None
+
+
+def _log_mean(logs: Sequence[float]) -> float:
+    most = max(logs)
+    return most if most == -math.inf else most + math.log(sum(math.exp(log - most) for log in logs) / len(logs))

@@ -75,6 +75,7 @@ class Event(StrEnum):
     PROMOTION_FAILED = "promotion_failed"
     RETURNED = "returned"
     CONTROL_RELEASED = "control_released"
+    WATCH_RENEWED = "watch_renewed"
     WATCH_FINISHED = "watch_finished"
     WATCH_HALTED = "watch_halted"
     RETIRED = "retired"
@@ -141,6 +142,7 @@ TRANSITIONS: Final[tuple[Arrow, ...]] = (
     _arrow(Phase.PROMOTING, Event.PROMOTION_FAILED, Phase.IDLE, "the challenger stopped answering before the switch"),
     _arrow(Phase.PROMOTING, Event.ROLLED_BACK, Phase.IDLE, "a person rolled the challenger back before the switch"),
     _arrow(Phase.WATCHING, Event.CONTROL_RELEASED, Phase.WATCHING, "the old champion cannot serve its users any more"),
+    _arrow(Phase.WATCHING, Event.WATCH_RENEWED, Phase.WATCHING, "no harm so far: the next part of the watch begins"),
     _arrow(Phase.WATCHING, Event.RETURNED, Phase.IDLE, "a guardrail broke, or a person rolled the promotion back"),
     _arrow(Phase.WATCHING, Event.WATCH_FINISHED, Phase.IDLE, "the watch window is over; the old champion retires"),
     _arrow(Phase.WATCHING, Event.WATCH_HALTED, Phase.IDLE, "the old champion is down: no rollback is possible"),

@@ -24,6 +24,7 @@ from policies.actions import (
     Recover,
     Refuse,
     ReleaseControl,
+    RenewWatch,
     RestartDeployment,
     Retire,
     ReturnTraffic,
@@ -51,7 +52,7 @@ _LONGEST_RETRY_S: Final = 3600.0
 has been set back since: it does not wait."""
 _LONGEST_DRAIN_S: Final = 7 * 86400.0
 """No open answer takes a week: a model due to stop later than that was dated by such a clock, too."""
-_PROTECTIVE: Final = (RollBack, ReturnTraffic, ReleaseControl, Retire, Recover, BeginEpoch)
+_PROTECTIVE: Final = (RollBack, ReturnTraffic, ReleaseControl, RenewWatch, Retire, Recover, BeginEpoch)
 """What a paused loop still does."""
 
 

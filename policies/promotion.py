@@ -8,6 +8,9 @@ default), proven at a part of alpha_harm each: errors and refusals a quarter, th
 While the evidence leans to harm, and is no proof, the window goes on, three times as long at most: of a small site a
 tenth of the users for a day is not many.
 
+After a quarter of the window and a thousand requests a new part of the watch begins, so that good hours do not hide a
+model that turns bad later. None begins while errors or refusals lean to harm: that proof is not to start again.
+
 Where nobody can be held back (`holdback_share = 0`, or the old champion's arm was frozen by an earlier version), what
 the new champion does is compared with what the old one did in the experiment's last stage, frozen at the promotion. The
 frozen side does not move, but its error is part of the standard error, and Cov(θ̂ₛ, θ̂ₜ) = Var(θ̂ₜ) for s < t all the
@@ -21,15 +24,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from policies.estimates import Metric
 from policies.experiment import ABTestConfig, ArmStats
-from policies.guardrails import GuardrailResult, GuardrailState
-from policies.holdback import Compared, WatchedGuardrail, watched
+from policies.guardrails import GUARDRAILS, GuardrailResult, GuardrailState
+from policies.holdback import MOST_PARTS, Compared, Part, WatchedGuardrail, watched
 from policies.wording import duration, share
 
-__all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "watch"]
+__all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "WatchPart", "watch"]
 
 _LONGEST: Final = 3.0
 """Windows that a watch lasts at most while the evidence leans to harm."""
+_PART_REQUESTS: Final = 1000
+"""The new champion's in a part of the watch, at least: of so many, 2 points that are tolerated hide 20 failures."""
+_FAILURES: Final = frozenset(name for name, kind in GUARDRAILS.items() if kind.metric in (Metric.ERROR, Metric.REFUSED))
 
 
 class WatchDecision(StrEnum):
@@ -46,6 +53,14 @@ class WatchDecision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchPart:
+    """What both models served in a part of the watch that is over."""
+
+    control: ArmStats
+    after: ArmStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchFacts:
     """What is known about a promotion that is being watched."""
 
@@ -54,13 +69,41 @@ class WatchFacts:
     before: ArmStats | None
     """The old champion's arm in the experiment's last stage, frozen; None when there was no experiment."""
     control: ArmStats | None = None
-    """What the old champion has served since `promoted_at` of the users that were held back; None where none are."""
+    """What the old champion has served in the running part of the users that were held back; None where none are."""
     holdback_share: float = 0.1
     """Of the users, who are held back."""
     after: ArmStats
-    """Everything the new champion has served since `promoted_at`, with the same slow threshold."""
+    """Everything the new champion has served in the running part, with the same slow threshold."""
+    earlier: tuple[WatchPart, ...] = ()
+    """The parts before the running one."""
+    part_began_at: float | None = None
+    """The running one, Unix seconds; None: with the promotion."""
     old_champion_healthy: bool | None
     """Result of the last health check; None when it was not checked."""
+
+    @property
+    def requests(self) -> int:
+        """Of the new champion since the promotion."""
+        return self.after.requests + sum(part.after.requests for part in self.earlier)
+
+    @property
+    def users(self) -> int:
+        """Of the new champion, in the part that has most: the parts do not know of each other who comes again."""
+        return max(arm.users for arm in (self.after, *(part.after for part in self.earlier)))
+
+    @property
+    def control_requests(self) -> int | None:
+        """Of the old champion since the promotion; None where nobody is held back."""
+        if self.control is None:
+            return None
+        return self.control.requests + sum(part.control.requests for part in self.earlier)
+
+    @property
+    def control_users(self) -> int | None:
+        """Of the old champion, as `users`; None where nobody is held back."""
+        if self.control is None:
+            return None
+        return max(arm.users for arm in (self.control, *(part.control for part in self.earlier)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +118,10 @@ class WatchAssessment:
     guardrails: tuple[GuardrailResult, ...]
     concurrent: bool = False
     """Both models have users now; else the hours since the promotion are compared with those before it."""
+    parts: int = 1
+    """Of the watch so far."""
+    renews: bool = False
+    """The next part is due."""
 
 
 def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessment:
@@ -95,13 +142,28 @@ def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessmen
         remaining_hours=max(config.watch_hours - elapsed, 0.0),
         guardrails=tuple(watched.result for watched in guardrails),
         concurrent=facts.control is not None,
+        parts=len(facts.earlier) + 1,
+        renews=decision is WatchDecision.KEEP and _next_part_is_due(facts, config, guardrails, now),
     )
+
+
+def _next_part_is_due(
+    facts: WatchFacts, config: ABTestConfig, guardrails: tuple[WatchedGuardrail, ...], now: float
+) -> bool:
+    if facts.control is None or len(facts.earlier) + 1 >= MOST_PARTS:
+        return False
+    began_at = facts.promoted_at if facts.part_began_at is None else facts.part_began_at
+    if (now - began_at) / 3600 < config.watch_hours / MOST_PARTS or facts.after.requests < _PART_REQUESTS:
+        return False
+    failures = [guardrail for guardrail in guardrails if guardrail.result.name in _FAILURES]
+    return not any(failing.leans_to_harm or failing.result.state is GuardrailState.UNKNOWN for failing in failures)
 
 
 def _guardrails(facts: WatchFacts, config: ABTestConfig, elapsed_hours: float) -> tuple[WatchedGuardrail, ...]:
     compared = Compared(
         after=facts.after.moments,
         control=None if facts.control is None else facts.control.moments,
+        earlier=tuple(Part(part.control.moments, part.after.moments) for part in facts.earlier),
         before=None if facts.before is None else facts.before.moments,
         holdback_share=facts.holdback_share,
         passed=elapsed_hours / config.watch_hours if config.watch_hours > 0 else 1.0,
@@ -131,8 +193,8 @@ def _decide(
     if elapsed_hours < config.watch_hours:
         left = f"{duration(config.watch_hours - elapsed_hours)} of the watch window to go."
         return WatchDecision.KEEP, (left, *_compared_with(facts))
-    if facts.after.requests < config.min_samples_per_version:
-        seen, needed = facts.after.requests, config.min_samples_per_version
+    if facts.requests < config.min_samples_per_version:
+        seen, needed = facts.requests, config.min_samples_per_version
         return WatchDecision.KEEP, (
             f"Only {seen} requests since the promotion, {needed} needed before the window can end.",
         )
@@ -153,7 +215,7 @@ def _since(result: GuardrailResult) -> str:
 def _compared_with(facts: WatchFacts) -> tuple[str, ...]:
     if facts.control is not None:
         held = f"{share(facts.holdback_share)} of the users stay on the old champion until then, to compare with"
-        return (f"{held} ({facts.control.requests} of their requests so far).",)
+        return (f"{held} ({facts.control_requests} of their requests so far).",)
     if facts.before is None:
         return ("There are no earlier numbers to compare with.",)
     return (

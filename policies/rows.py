@@ -84,6 +84,11 @@ class Experiment:
         return found or (ExperimentStage(epoch=self.epoch, share=self.share, started_us=self.epoch_started_us),)
 
     @property
+    def watch_epochs(self) -> tuple[int, ...]:
+        """Of the parts of its watch, in order; of one that an earlier version has begun the running epoch."""
+        return tuple(stage.epoch for stage in self.stages if stage.watch) or (self.epoch,)
+
+    @property
     def highest(self) -> float:
         """The largest share that the challenger has had, also before a person lowered it."""
         known: float = self.state.get("highest", 0.0)

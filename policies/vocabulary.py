@@ -250,6 +250,11 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
             label="Release the control",
             meaning="Give the new champion all users, because the old one cannot serve those that stayed on it.",
         ),
+        "RenewWatch": ActionWords(
+            label="Begin the next part of the watch",
+            meaning="Count users and failures afresh, so that good hours do not hide a model that turns bad; the "
+            "evidence so far counts on.",
+        ),
         "FinishWatch": ActionWords(
             label="Finish watching", meaning="End the watch window; the old champion is stopped."
         ),

@@ -186,11 +186,11 @@ class WatchStatus(WatchAssessment):
     requests: int = 0
     """Requests of the new champion since the promotion."""
     users: int | None = None
-    """Its users since then; null: not counted, for there was no test."""
+    """Its users since then, in the part of the watch that has most; null: not counted, for there was no test."""
     control_requests: int | None = None
     """Requests of the old champion since then, from the users who are held back; null: nobody is."""
     control_users: int | None = None
-    """These users, as far as they have come; null: nobody is held back."""
+    """These users, as far as they have come, counted as `users`; null: nobody is held back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,14 +371,13 @@ def watch_status(facts: WatchFacts | None, found: WatchAssessment | None) -> Wat
     """An assessment of the watch with the facts that it was made from; None without one."""
     if facts is None or found is None:
         return None
-    new, old = facts.after, facts.control
     return WatchStatus(
         **{part.name: getattr(found, part.name) for part in fields(WatchAssessment)},
-        holdback_share=0.0 if old is None else facts.holdback_share,
-        requests=new.requests,
-        users=new.users if new.users or not new.requests else None,
-        control_requests=None if old is None else old.requests,
-        control_users=None if old is None else old.users,
+        holdback_share=0.0 if facts.control is None else facts.holdback_share,
+        requests=facts.requests,
+        users=facts.users if facts.users or not facts.requests else None,
+        control_requests=facts.control_requests,
+        control_users=facts.control_users,
     )
 
 

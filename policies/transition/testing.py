@@ -17,6 +17,7 @@ from policies.actions import (
     RaiseShare,
     Reject,
     ReleaseControl,
+    RenewWatch,
     ReturnTraffic,
     RollBack,
     SetShare,
@@ -261,6 +262,17 @@ def release_control(position: Position, action: ReleaseControl, effect: Effect, 
     phase = replace(phase_of(position, Watching), holdback_share=0.0)
     transition = moved(position, Event.CONTROL_RELEASED, phase, position.state.ledger, action.reason, now)
     return _because(transition, action.reason)
+
+
+def renew_watch(position: Position, action: RenewWatch, effect: Effect, now: Context) -> Transition:
+    """A new epoch with the same users in both arms."""
+    experiment, held = position.experiment, phase_of(position, Watching).holdback_share
+    if experiment is None:
+        raise TypeError("a watch without an experiment has no parts")
+    stages = (*experiment.stages, _stage_of(1.0 - held, now, watch=True))
+    experiment = replace(experiment, epoch=now.version, epoch_started_us=now.at_us).with_stages(stages)
+    reason = f"part {action.part + 1} of the watch begins: {now.why}"
+    return stayed(position, Event.WATCH_RENEWED, reason, now, experiments=(experiment,), outcome=_epoch_of(experiment))
 
 
 def finish_watch(position: Position, action: FinishWatch, effect: Effect, now: Context) -> Transition:

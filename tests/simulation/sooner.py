@@ -17,10 +17,19 @@ from tests.simulation.ramp import Ending, simulate_month
 from tests.simulation.ramps import CELLS, CHALLENGERS, Cell, Triple, ramp_table, triple
 from tests.simulation.sequences import Passed, simulate_sequence
 from tests.simulation.traffic import Activity, World
-from tests.simulation.watched import WATCHED, WatchedCase, WatchedOutcome, simulate_watch, watched_outcome
+from tests.simulation.watched import (
+    FIRST_SEED,
+    LATE_H,
+    WATCHED,
+    WatchedCase,
+    WatchedOutcome,
+    simulate_watch,
+    turns_bad,
+    watched_outcome,
+)
 
-__all__ = ["LOADED", "NAMES", "PASTS", "SEQUENCES", "WEATHERS", "Weather", "load_table", "past_table", "sequence_table",
-           "sooner_tables", "watch_table", "weather_table"]  # fmt: skip
+__all__ = ["LOADED", "NAMES", "PASTS", "SEQUENCES", "WEATHERS", "Weather", "late_table", "load_table", "past_table",
+           "sequence_table", "sooner_tables", "watch_table", "weather_table"]  # fmt: skip
 
 PASTS: Final = (Cell(500, "lognormal"), Cell(2000, "zipf"))
 SEQUENCES: Final = PASTS
@@ -70,14 +79,12 @@ def sooner_tables(runs: int, pool: Executor) -> dict[str, str]:
         for kind in ("same", "+5 %", "+10 %", "worse")
     ]
     loads = [(volume, months(world)) for volume, world in LOADED.items()]
-    watches = [
-        (
-            volume,
-            case,
-            watched_outcome(list(pool.map(partial(simulate_watch, case, World(requests_per_day=volume)), range(runs)))),
-        )
+    watches = [(volume, case, _watches(pool, runs, case, volume)) for volume in _VOLUMES for case in WATCHED]
+    late = [
+        (volume, after_h, looks, _watches(pool, runs, turns_bad(after_h), volume, looks_per_hour=looks))
         for volume in _VOLUMES
-        for case in WATCHED
+        for looks in (1, 6)
+        for after_h in LATE_H
     ]
     return {
         "ramp": ramp_table(cells),
@@ -88,6 +95,7 @@ def sooner_tables(runs: int, pool: Executor) -> dict[str, str]:
             (cell, kind, simulate_sequence(cell, kind, range(runs))) for cell in SEQUENCES for kind in CHALLENGERS
         ),
         "watch": watch_table(watches),
+        "late": late_table(late),
     }
 
 
@@ -159,8 +167,8 @@ def watch_table(rows: Iterable[tuple[int, WatchedCase, WatchedOutcome]]) -> str:
         "|--:|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for volume, case, of in rows:
-        bad = case.turns_bad and of.median_failing is not None
-        within = _percent(of.within) if case.turns_bad else "–"
+        bad = case.is_bad and of.median_failing is not None
+        within = _percent(of.within) if case.is_bad else "–"
         failing = f"{of.median_failing:.0f}, {of.most_failing}" if bad else "–"
         hours = "–" if of.median_hours is None else f"{of.median_hours:.0f}"
         lines.append(
@@ -168,6 +176,28 @@ def watch_table(rows: Iterable[tuple[int, WatchedCase, WatchedOutcome]]) -> str:
             f"{_percent(of.frozen)} | {_percent(of.frozen_without_latency)} |"
         )
     return "\n".join(lines)
+
+
+def late_table(rows: Iterable[tuple[int, int, int, WatchedOutcome]]) -> str:
+    """A model that fails 30 % of its answers from some hour after the promotion on."""
+    lines = [
+        "| requests a day | looks | turns bad after | watches | returned | within 200 failing answers "
+        "| failing answers: median, most |",
+        "|--:|---|--:|--:|--:|--:|--:|",
+    ]
+    for volume, after_h, looks, of in rows:
+        every = "every hour" if looks == 1 else f"every {60 // looks} minutes"
+        failing = "–" if of.median_failing is None else f"{of.median_failing:.0f}, {of.most_failing}"
+        lines.append(
+            f"| {volume:,} | {every} | {after_h} h | {of.runs} | {_percent(of.returned)} | {_percent(of.within)} | "
+            f"{failing} |"
+        )
+    return "\n".join(lines)
+
+
+def _watches(pool: Executor, runs: int, case: WatchedCase, volume: int, *, looks_per_hour: int = 1) -> WatchedOutcome:
+    one = partial(simulate_watch, case, World(requests_per_day=volume), looks_per_hour=looks_per_hour)
+    return watched_outcome(list(pool.map(one, range(FIRST_SEED, FIRST_SEED + runs), chunksize=5)))
 
 
 def _cell(pool: Executor, runs: int, cell: Cell, kind: str) -> Triple:

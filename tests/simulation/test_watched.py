@@ -24,7 +24,7 @@ def outcome(name: str, requests_per_day: int, activity: Activity = "lognormal") 
 
 
 @pytest.mark.parametrize("requests_per_day", [500, 2000, 5000] if FULL else [500, 2000])
-@pytest.mark.parametrize("name", [case.name for case in WATCHED if not case.turns_bad])
+@pytest.mark.parametrize("name", [case.name for case in WATCHED if not case.is_bad])
 def test_a_right_promotion_stands_whatever_the_load(name: str, requests_per_day: int) -> None:
     found = outcome(name, requests_per_day)
     assert found.returned <= 0.05, found

@@ -34,7 +34,7 @@ from proxy.loop.backtest.happened import Happened, what_happened
 from proxy.loop.backtest.looks import Verdicts, look_times, model_then
 from proxy.loop.backtest.notes import notes_on
 from proxy.loop.backtest.paper import PaperEpoch, PaperRise, PaperTest, PaperVerdict, PaperWatch, RealDecision
-from proxy.loop.backtest.watching import WatchAgain, watch_stage
+from proxy.loop.backtest.watching import WatchAgain, watch_stages
 from proxy.loop.build import rules_of
 from proxy.loop.look.carriers import carriers_of, forgeable
 from proxy.store.store import Store
@@ -196,13 +196,13 @@ class _Retest:
 
     async def _watch(self, names: Sequence[str]) -> PaperWatch | None:
         """Of a promotion that happened, where the challenger would not have been sent back before."""
-        stage, promoted_at = watch_stage(self._row), self._story.promoted_at
+        stages, promoted_at = watch_stages(self._row), self._story.promoted_at
         action = None if self._last is None else self._last.action
         sent_back = self._decided and not isinstance(action, BeginPromotion)
-        if stage is None or promoted_at is None or sent_back or not self._story.epochs:
+        if not stages or promoted_at is None or sent_back or not self._story.epochs:
             return None
         watched = WatchAgain(
-            store=self._store, rules=self._rules, row=self._row, story=self._story, names=names, stage=stage,
+            store=self._store, rules=self._rules, row=self._row, story=self._story, names=names, stages=stages,
             promoted_at=promoted_at, until=self._until,
             on_look=lambda seconds: self._on_look(promoted_at - self._story.epochs[0].started_at + seconds),
         )  # fmt: skip

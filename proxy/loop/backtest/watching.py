@@ -1,14 +1,15 @@
 """The watch after a promotion that really happened, on paper: both models' answers as they came, look by look.
 
 Who was held back cannot be changed afterwards. Without a holdback, in earnest or on paper, the hours after the
-promotion are compared with those before it, as the loop would.
+promotion are compared with those before it, as the loop would. Nor can the parts of the watch be others than they were:
+each is counted from its own records.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -17,7 +18,7 @@ from policies.actions import FinishWatch, HaltWatch, ReleaseControl, ReturnTraff
 from policies.experiment import ArmStats
 from policies.lifecycle import Phase
 from policies.plan import LoopRules, Plan, plan
-from policies.promotion import WatchDecision, WatchFacts
+from policies.promotion import WatchDecision, WatchFacts, WatchPart
 from policies.records import Arm
 from policies.rows import Experiment, ExperimentStage
 from policies.snapshot import Snapshot
@@ -27,9 +28,10 @@ from proxy.loop.backtest.happened import Happened
 from proxy.loop.backtest.looks import Verdicts, look_times, model_then
 from proxy.loop.backtest.paper import PaperEpoch, PaperWatch
 from proxy.store.ingest.facts import Terms
+from proxy.store.reading.replay import EpochReplay
 from proxy.store.store import Store
 
-__all__ = ["WatchAgain", "watch_stage"]
+__all__ = ["WatchAgain", "watch_stages"]
 
 _ENDS: Final = (ReturnTraffic, FinishWatch, HaltWatch)
 _VERDICTS: Final = {
@@ -39,10 +41,9 @@ _VERDICTS: Final = {
 }
 
 
-def watch_stage(row: Experiment) -> ExperimentStage | None:
-    """The experiment's last stage, where it was promoted by a version that has one."""
-    stage = row.stages[-1]
-    return stage if stage.watch else None
+def watch_stages(row: Experiment) -> tuple[ExperimentStage, ...]:
+    """The parts of its watch; none where it was not promoted, or by a version that counted none."""
+    return tuple(stage for stage in row.stages if stage.watch)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class WatchAgain:
     story: Happened
     names: Sequence[str]
     """Of the old champion and the new one."""
-    stage: ExperimentStage
+    stages: Sequence[ExperimentStage]
     promoted_at: float
     until: float
     """The end of all data, Unix seconds."""
@@ -67,19 +68,15 @@ class WatchAgain:
 
     async def run(self) -> PaperWatch:
         """From the promotion to the end of the data, or of the watch on paper."""
-        ended, epoch = self.story.watch_ended, self._epoch()
         before = await self._before(self.story.epochs[-1])
-        async with aclosing(replay_of(self.store, self.row.id, epoch, self._terms(epoch))) as replay:
-            for now in look_times(self.promoted_at, epoch.ended_at, self.rules):
-                self._look(await replay.advance(round(now * 1e6)), before, now)
-                self.on_look(now - self.promoted_at)
-                if self._over:
-                    break
-            stored = requests_of(await replay.advance(end_us(epoch.ended_at)))
-        counted = requests_of(await self.store.statistics.arms(self.row.id, epoch.epoch))
+        stored = await self._walk(before)
+        counted = 0
+        for stage in self.stages:
+            counted += requests_of(await self.store.statistics.arms(self.row.id, stage.epoch))
+        ended = self.story.watch_ended
         watch = PaperWatch(
             promoted_at=self.promoted_at,
-            ended_at=epoch.ended_at,
+            ended_at=self._ended_at,
             holdback_share=self._compared,
             looks=self._looks,
             stored_requests=stored,
@@ -90,10 +87,30 @@ class WatchAgain:
         )
         return replace(watch, notes=tuple(_notes(watch, self._held, self.rules)))
 
+    async def _walk(self, before: ArmStats) -> int:
+        """Look by look, until something ends it; returns how many of its requests are still stored."""
+        async with AsyncExitStack() as reading:
+            parts: list[EpochReplay] = []
+            for epoch in self._epochs():
+                replay = replay_of(self.store, self.row.id, epoch, self._terms(epoch), self._ended_at)
+                parts.append(await reading.enter_async_context(aclosing(replay)))
+                for now in look_times(epoch.started_at, epoch.ended_at, self.rules):
+                    if self._over:
+                        break
+                    self._look([await part.advance(round(now * 1e6)) for part in parts], before, epoch, now)
+                    self.on_look(now - self.promoted_at)
+            return sum([requests_of(await part.advance(end_us(self._ended_at))) for part in parts])
+
+    @property
+    def _ended_at(self) -> float:
+        """When the data of the watch end, Unix seconds."""
+        ended = self.story.watch_ended
+        return self.until if ended is None else ended.at
+
     @property
     def _held(self) -> float:
         """Of the users, who were held back."""
-        return round(1.0 - self.stage.share, 9)
+        return round(1.0 - self.stages[0].share, 9)
 
     @property
     def _compared(self) -> float:
@@ -104,15 +121,16 @@ class WatchAgain:
     def _over(self) -> bool:
         return self._last is not None and isinstance(self._last.action, _ENDS)
 
-    def _epoch(self) -> PaperEpoch:
-        ended = self.story.watch_ended
-        return PaperEpoch(
-            epoch=self.stage.epoch,
-            share=self.stage.share,
-            slow_threshold_s=self.row.frozen.get("l95_s"),
-            started_at=self.promoted_at,
-            ended_at=self.until if ended is None else ended.at,
-        )
+    def _epochs(self) -> Iterator[PaperEpoch]:
+        begun = [self.promoted_at, *(stage.started_us / 1e6 for stage in self.stages[1:])]
+        for stage, started_at, ended_at in zip(self.stages, begun, [*begun[1:], self._ended_at], strict=True):
+            yield PaperEpoch(
+                epoch=stage.epoch,
+                share=stage.share,
+                slow_threshold_s=self.row.frozen.get("l95_s"),
+                started_at=started_at,
+                ended_at=ended_at,
+            )
 
     def _terms(self, epoch: PaperEpoch) -> Terms:
         return Terms(l95_s=epoch.slow_threshold_s, icc=self.rules.ab_test.icc)
@@ -122,9 +140,10 @@ class WatchAgain:
         async with aclosing(replay_of(self.store, self.row.id, last, self._terms(last))) as replay:
             return (await replay.advance(round(self.promoted_at * 1e6)))[Arm.CHAMPION]
 
-    def _look(self, arms: Mapping[Arm, ArmStats], before: ArmStats, now: float) -> None:
-        """Decide as the loop would have done at that moment."""
+    def _look(self, parts: Sequence[Mapping[Arm, ArmStats]], before: ArmStats, epoch: PaperEpoch, now: float) -> None:
+        """Decide as the loop would have done at that moment, in that part of the watch."""
         self._looks += 1
+        *earlier, arms = parts
         held = bool(self._compared) and not self._released
         old = model_then(self.story, self.row.champion_model_id, self.names[0], now)
         facts = WatchFacts(
@@ -133,6 +152,8 @@ class WatchAgain:
             control=arms[Arm.CONTROL] if held else None,
             holdback_share=self._compared if held else 0.0,
             after=arms[Arm.CHAMPION],
+            earlier=tuple(WatchPart(control=part[Arm.CONTROL], after=part[Arm.CHAMPION]) for part in earlier),
+            part_began_at=epoch.started_at,
             old_champion_healthy=old.healthy,
         )
         snapshot = Snapshot(

@@ -201,13 +201,17 @@ def _watch(seen: _Seen) -> Iterator[Metric]:
     found, facts = seen.plan.watch, seen.snapshot.watch
     left = None if found is None else found.remaining_hours * _HOUR_S
     yield _labelled("ratchet_watch_remaining_seconds", "Seconds until the old champion retires.", (), {(): left})
-    arms = {} if facts is None else {"champion": facts.after, "control": facts.control}
     held = None if facts is None else facts.holdback_share if facts.control is not None else 0.0
     yield _labelled("ratchet_watch_holdback_share", "Share of users that stay on the old champion.", (), {(): held})
-    requests = {(arm,): None if stats is None else float(stats.requests) for arm, stats in arms.items()}
+    served = {} if facts is None else {"champion": facts.requests, "control": facts.control_requests}
+    requests = {(arm,): count if count is None else float(count) for arm, count in served.items()}
     yield _labelled("ratchet_watch_requests", "Requests since the promotion.", ("arm",), requests)
-    users = {(arm,): None if stats is None else float(stats.users) for arm, stats in arms.items()}
-    yield _labelled("ratchet_watch_users", "Distinct users since the promotion.", ("arm",), users)
+    seen_users = {} if facts is None else {"champion": facts.users, "control": facts.control_users}
+    users = {(arm,): count if count is None else float(count) for arm, count in seen_users.items()}
+    help_ = "Distinct users since the promotion, in the part of the watch that has most."
+    yield _labelled("ratchet_watch_users", help_, ("arm",), users)
+    parts = None if found is None else float(found.parts)
+    yield _labelled("ratchet_watch_parts", "Parts of the watch so far.", (), {(): parts})
     rails = () if found is None else found.guardrails
     states = {(rail.name, state.value): float(state is rail.state) for rail in rails for state in GuardrailState}
     help_ = "1 for the current state of a guardrail in the watch."

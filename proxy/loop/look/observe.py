@@ -16,7 +16,7 @@ from policies.brakes import MONTH_S
 from policies.estimates import Moments
 from policies.experiment import ArmStats
 from policies.lifecycle import Phase
-from policies.promotion import WatchFacts
+from policies.promotion import WatchFacts, WatchPart
 from policies.records import Arm
 from policies.rows import Experiment, Model, Run
 from policies.selection import DataGeneratorConfig
@@ -288,20 +288,25 @@ class Observer:
         phase, experiment = position.state.phase, position.experiment
         if not isinstance(phase, Watching) or snapshot.previous is None:
             return None
-        control = None
         if experiment is None:  # promoted untested: nothing to compare with, but traffic counts, by any name
             served = await self.store.traffic.totals(round(phase.promoted_at * 1e6))
             after = ArmStats(arm=Arm.CHAMPION, requests=served.of_users, moments=Moments())
-        else:
-            arms = await self.store.statistics.arms(experiment.id, experiment.epoch)
-            after = arms[Arm.CHAMPION]
-            control = arms[Arm.CONTROL] if phase.holdback_share > 0 else None
+            return WatchFacts(
+                promoted_at=phase.promoted_at,
+                before=phase.before,
+                after=after,
+                old_champion_healthy=snapshot.previous.healthy,
+            )
+        parts = [await self.store.statistics.arms(experiment.id, epoch) for epoch in experiment.watch_epochs]
+        *earlier, running = parts
         return WatchFacts(
             promoted_at=phase.promoted_at,
             before=phase.before,
-            control=control,
+            control=running[Arm.CONTROL] if phase.holdback_share > 0 else None,
             holdback_share=phase.holdback_share,
-            after=after,
+            after=running[Arm.CHAMPION],
+            earlier=tuple(WatchPart(control=arms[Arm.CONTROL], after=arms[Arm.CHAMPION]) for arms in earlier),
+            part_began_at=experiment.epoch_started_us / 1e6,
             old_champion_healthy=snapshot.previous.healthy,
         )
 

@@ -41,14 +41,14 @@ async def watch_of(store: Store, status: Status, experiment: Experiment | None) 
     stage = next((stage for stage in experiment.stages if stage.watch), None)
     if stage is None:
         return None
-    arms = await store.statistics.arms(experiment.id, stage.epoch)
-    new, old = arms[Arm.CHAMPION], arms[Arm.CONTROL]
+    parts = [await store.statistics.arms(experiment.id, epoch) for epoch in experiment.watch_epochs]
+    new, old = [arms[Arm.CHAMPION] for arms in parts], [arms[Arm.CONTROL] for arms in parts]
     end = await end_of_watch(store, experiment)
     return PastWatch(
-        requests=new.requests,
-        users=new.users,
-        control_requests=old.requests if stage.share < 1.0 else None,
-        control_users=old.users if stage.share < 1.0 else None,
+        requests=sum(arm.requests for arm in new),
+        users=max(arm.users for arm in new),
+        control_requests=sum(arm.requests for arm in old) if stage.share < 1.0 else None,
+        control_users=max(arm.users for arm in old) if stage.share < 1.0 else None,
         holdback_share=1.0 - stage.share,
         guardrails=() if end is None else tuple((end.inputs.get("watch") or {}).get("guardrails", ())),
     )
