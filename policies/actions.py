@@ -179,8 +179,8 @@ class RenewWatch:
 
     model_id: int
     """The old champion."""
-    part: int
-    """The one that this ends, counted from 1."""
+    epoch: int
+    """The experiment's epoch that this ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

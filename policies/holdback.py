@@ -103,6 +103,8 @@ class WatchedGuardrail:
     leans_to_harm: bool
     """Not proven, but beyond the limit, and one of the two proofs says that this is no chance: an e-value above 1 of
     the users held back, or proof against the hours before. Reason enough to watch on."""
+    concurrent: bool
+    """The users held back are enough to say something; else it is the hours before that are compared with."""
 
 
 def watched(compared: Compared, config: ABTestConfig) -> tuple[WatchedGuardrail, ...]:
@@ -118,7 +120,8 @@ def watched(compared: Compared, config: ABTestConfig) -> tuple[WatchedGuardrail,
 
 def _alone(result: GuardrailResult) -> WatchedGuardrail:
     beyond = result.state is GuardrailState.BLOCK
-    return WatchedGuardrail(result=result, leans_to_harm=beyond and (result.log_e_harm or 0.0) > 0.0)
+    leans = beyond and (result.log_e_harm or 0.0) > 0.0
+    return WatchedGuardrail(result=result, leans_to_harm=leans, concurrent=False)
 
 
 def _with_before(
@@ -143,7 +146,8 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
         now = _of_failures(now, _failures(half, compared, config), half.alpha, config.alpha_harm)
     proven_then = then is not None and then.state is GuardrailState.ROLL_BACK
     beyond = now.state is GuardrailState.BLOCK
-    return WatchedGuardrail(result=now, leans_to_harm=beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0))
+    leans = beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0)
+    return WatchedGuardrail(result=now, leans_to_harm=leans, concurrent=now.state is not GuardrailState.UNKNOWN)
 
 
 class _Failures(NamedTuple):

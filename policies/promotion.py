@@ -78,6 +78,8 @@ class WatchFacts:
     """The parts before the running one."""
     part_began_at: float | None = None
     """The running one, Unix seconds; None: with the promotion."""
+    epoch: int = 0
+    """Of the experiment: the running part's."""
     old_champion_healthy: bool | None
     """Result of the last health check; None when it was not checked."""
 
@@ -156,7 +158,7 @@ def _next_part_is_due(
     if (now - began_at) / 3600 < config.watch_hours / MOST_PARTS or facts.after.requests < _PART_REQUESTS:
         return False
     failures = [guardrail for guardrail in guardrails if guardrail.result.name in _FAILURES]
-    return not any(failing.leans_to_harm or failing.result.state is GuardrailState.UNKNOWN for failing in failures)
+    return all(failing.concurrent and not failing.leans_to_harm for failing in failures)
 
 
 def _guardrails(facts: WatchFacts, config: ABTestConfig, elapsed_hours: float) -> tuple[WatchedGuardrail, ...]:

@@ -252,8 +252,9 @@ def _promoting(look: Inspection) -> Step:
 
 
 def _watching(look: Inspection) -> Step:
-    champion, old, assessment = look.snapshot.champion, look.snapshot.previous, look.watch
-    if old is None or assessment is None:
+    champion, old = look.snapshot.champion, look.snapshot.previous
+    facts, assessment = look.snapshot.watch, look.watch
+    if old is None or facts is None or assessment is None:
         return _lost("the phase is watching, but the old champion is not in the database")
     silence = _silence_s(champion, look)
     if silence > look.rules.ready_timeout_s and old.healthy:
@@ -272,7 +273,7 @@ def _watching(look: Inspection) -> Step:
         case WatchDecision.HALT if assessment.remaining_hours <= 0 and gone:  # one missed health check is no death
             return Step(reasons=assessment.reasons, action=HaltWatch(model_id=old.id))
         case WatchDecision.KEEP if assessment.renews:
-            return Step(reasons=assessment.reasons, action=RenewWatch(model_id=old.id, part=assessment.parts))
+            return Step(reasons=assessment.reasons, action=RenewWatch(model_id=old.id, epoch=facts.epoch))
         case WatchDecision.HALT | WatchDecision.KEEP:
             left = max(assessment.remaining_hours * HOUR_S, 0.0)
             return Step(reasons=assessment.reasons, wake_s=left + 0.01 if left else None)

@@ -137,8 +137,9 @@ def _fits_with_users(position: Position, action: Action) -> bool:
             return model == mine
         case ReleaseControl(model_id=model), Watching(previous_id=mine, holdback_share=held):
             return model == mine and held > 0.0
-        case RenewWatch(model_id=model, part=part), Watching(previous_id=mine, holdback_share=held):
-            return model == mine and held > 0.0 and part == _parts_of_watch(position)
+        case RenewWatch(model_id=model, epoch=ended), Watching(previous_id=mine, holdback_share=held):
+            test_row = position.experiment
+            return model == mine and held > 0.0 and test_row is not None and ended == test_row.epoch
         case (
             (ReturnTraffic(model_id=model) | FinishWatch(model_id=model) | HaltWatch(model_id=model)),
             Watching(previous_id=mine),
@@ -146,8 +147,3 @@ def _fits_with_users(position: Position, action: Action) -> bool:
             return model == mine
         case _:
             return False
-
-
-def _parts_of_watch(position: Position) -> int:
-    experiment = position.experiment
-    return 0 if experiment is None else sum(stage.watch for stage in experiment.stages)

@@ -268,11 +268,12 @@ def renew_watch(position: Position, action: RenewWatch, effect: Effect, now: Con
     """A new epoch with the same users in both arms."""
     experiment, held = position.experiment, phase_of(position, Watching).holdback_share
     if experiment is None:
-        raise TypeError("a watch without an experiment has no parts")
+        raise LookupError("the experiment is not in the database")
     stages = (*experiment.stages, _stage_of(1.0 - held, now, watch=True))
     experiment = replace(experiment, epoch=now.version, epoch_started_us=now.at_us).with_stages(stages)
-    reason = f"part {action.part + 1} of the watch begins: {now.why}"
-    return stayed(position, Event.WATCH_RENEWED, reason, now, experiments=(experiment,), outcome=_epoch_of(experiment))
+    reason = f"part {len(experiment.watch_epochs)} of the watch begins: {now.why}"
+    outcome = {"experiment_id": experiment.id, "epoch": experiment.epoch}
+    return stayed(position, Event.WATCH_RENEWED, reason, now, experiments=(experiment,), outcome=outcome)
 
 
 def finish_watch(position: Position, action: FinishWatch, effect: Effect, now: Context) -> Transition:

@@ -70,8 +70,9 @@ class Story:
                 return
             await self._minute(minute, quality=scores)
 
-    async def watch(self, *, minutes: int, broken: bool = False) -> Story:
+    async def watch(self, *, minutes: int, broken: bool = False, users: int | None = None) -> Story:
         """The same after a promotion, while the old champion is kept. `broken`: the new one answers with errors."""
+        self._users = users or self._users
         scores = {Arm.CONTROL: 0.6, Arm.CHAMPION: 0.6 * (1 + self._better_by)}
         for minute in range(minutes):
             if self.world.routes().control is None:

@@ -95,6 +95,67 @@ async def test_the_watch_is_shown_with_its_control_until_that_is_released(tmp_pa
     assert read_routes(stage.routes_path).control is None
 
 
+async def test_a_watch_has_parts_and_the_model_that_turns_bad_in_the_last_is_sent_back(tmp_path: Path) -> None:
+    stage = world(tmp_path)
+    registry = CollectorRegistry()
+    async with stage.store() as store:
+        loop = stage.start(store, metrics=LoopMetrics(registry, stage.clock))
+        await stage.chat(store, users=200)
+        await settle(loop)
+        for _ in range(3):
+            stage.clock.advance(0.4 * HOUR_S)
+            await stage.chat(store, users=200, quality=BETTER)
+            await settle(loop)
+        first = read_routes(stage.routes_path)
+        await stage.chat(store, users=200, each=6)
+        stage.clock.advance(0.3 * stage.rules.ab_test.watch_hours * HOUR_S)
+        assert actions(await settle(loop)) == ["RenewWatch"]
+        second = read_routes(stage.routes_path)
+        assert second.epoch > first.epoch
+        assert replace(second, epoch=first.epoch, version=first.version) == first, "everybody stays where he is"
+
+        await stage.chat(store, users=100, each=2)
+        await settle(loop)
+        watch, seen = (await loop.status()).watch, samples(registry)
+        assert (watch.parts, watch.renews) == (2, False)
+        assert (watch.requests, watch.users, watch.control_requests, watch.control_users) == (1260, 180, 140, 20)
+        assert seen["ratchet_watch_parts",] == 2
+        assert seen["ratchet_watch_requests", "champion"] == 1260
+
+        await stage.chat(store, users=100, each=2, status={Arm.CHAMPION: 503})
+        assert actions(await settle(loop)) == ["ReturnTraffic"]
+        renewed = next(entry for entry in await history(store) if entry["action"] == "RenewWatch")
+        ended = next(entry for entry in await history(store) if entry["action"] == "ReturnTraffic")
+    assert (renewed["event"], renewed["outcome"]["epoch"]) == ("watch_renewed", second.epoch)
+    assert renewed["outcome"]["reason"].startswith("part 2 of the watch begins: ")
+    assert "harm is proven" in ended["outcome"]["reason"]
+    assert read_routes(stage.routes_path).control is None
+
+
+async def test_a_watch_without_its_first_parts_control_goes_on(tmp_path: Path) -> None:
+    """The old champion dies in the second part: what it served in the first is no comparison any more."""
+    stage = world(tmp_path)
+    async with stage.store() as store:
+        loop = stage.start(store)
+        await stage.chat(store, users=200)
+        await settle(loop)
+        for _ in range(3):
+            stage.clock.advance(0.4 * HOUR_S)
+            await stage.chat(store, users=200, quality=BETTER)
+            await settle(loop)
+        await stage.chat(store, users=200, each=6)
+        stage.clock.advance(0.3 * stage.rules.ab_test.watch_hours * HOUR_S)
+        assert actions(await settle(loop)) == ["RenewWatch"]
+        stage.probe.alive = False
+        await settle(loop)
+        stage.clock.advance(stage.rules.ready_timeout_s + 60)
+        assert actions(await settle(loop)) == ["ReleaseControl"]
+        watch = (await loop.status()).watch
+        assert (watch.parts, watch.concurrent, watch.requests, watch.control_requests) == (2, False, 1080, None)
+        stage.clock.advance(stage.rules.ab_test.watch_hours * HOUR_S)
+        assert actions(await settle(loop))[0] == "FinishWatch"
+
+
 async def test_the_families_are_there_while_nothing_is_tested(tmp_path: Path) -> None:
     stage = world(tmp_path)
     registry = CollectorRegistry()

@@ -8,7 +8,7 @@ import pytest
 
 from policies.experiment import ABTestConfig, ArmStats
 from policies.holdback import watch_guardrails
-from policies.promotion import WatchAssessment, WatchDecision, WatchFacts, watch
+from policies.promotion import WatchAssessment, WatchDecision, WatchFacts, WatchPart, watch
 from policies.records import Arm
 from tests.harness.arms import HOUR, MIXED, arm_stats, scaled
 
@@ -25,9 +25,13 @@ def look(
     healthy: bool | None = True,
     before: ArmStats | None = BEFORE,
     control: ArmStats | None = CONTROL,
+    earlier: tuple[WatchPart, ...] = (),
+    part_began_h: float | None = None,
     config: ABTestConfig = CONFIG,
 ) -> WatchAssessment:
-    facts = WatchFacts(promoted_at=0.0, before=before, control=control, after=after, old_champion_healthy=healthy)
+    began_at = None if part_began_h is None else part_began_h * HOUR
+    facts = WatchFacts(promoted_at=0.0, before=before, control=control, after=after, earlier=earlier,
+                       part_began_at=began_at, old_champion_healthy=healthy)  # fmt: skip
     return watch(facts, config, hours * HOUR)
 
 
@@ -200,3 +204,88 @@ def test_few_users_who_ask_much_are_not_left_with_a_failing_model_for_hours(user
     if users:
         as_bad = heavy(Arm.CONTROL, users, 0.3)
         assert look(after, 0.5, control=as_bad, before=before).decision is WatchDecision.KEEP, "a bad hour of both"
+
+
+GOOD = WatchPart(control=arm_stats(Arm.CONTROL, 200), after=arm_stats(Arm.CHAMPION, 2000))
+MANY, ITS_CONTROL = arm_stats(Arm.CHAMPION, 1000), arm_stats(Arm.CONTROL, 110)
+
+
+def test_the_next_part_of_a_watch_begins_after_a_quarter_of_the_window_and_a_thousand_requests() -> None:
+    assert look(MANY, 6.0, control=ITS_CONTROL).renews
+    assert look(MANY, 6.0, control=ITS_CONTROL).parts == 1
+    third = look(MANY, 19.0, control=ITS_CONTROL, earlier=(GOOD, GOOD), part_began_h=12.5)
+    assert (third.renews, third.parts) == (True, 3)
+
+
+NOT_DUE = {
+    "its quarter is not over": {"hours": 5.9},
+    "it began later than the watch": {"hours": 12.0, "earlier": (GOOD,), "part_began_h": 6.5},
+    "too few requests, and those of the parts before do not count": {
+        "after": arm_stats(Arm.CHAMPION, 999), "earlier": (GOOD,), "part_began_h": 6.0, "hours": 20.0,
+    },
+    "there are four": {"hours": 23.0, "earlier": (GOOD,) * 3, "part_began_h": 1.0},
+    "nobody is held back": {"control": None},
+    "too few users are held back to tell": {"control": arm_stats(Arm.CONTROL, 4)},
+    "errors lean to harm, and that proof is not to start again": {
+        "after": bad_late(60, 1000, 90)[1], "control": bad_late(30, 1000, 90)[0],
+    },
+    "the window is over": {"hours": 24.0},
+    "it is taken back": {"after": arm_stats(Arm.CHAMPION, 1000, errors=(1.0,))},
+    "the clock is behind": {"hours": -30.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", NOT_DUE)
+def test_no_part_of_a_watch_begins_while(why: str) -> None:
+    given = {"after": MANY, "control": ITS_CONTROL, "hours": 7.0, **NOT_DUE[why]}
+    after, hours = given.pop("after"), given.pop("hours")
+    assert not look(after, hours, **given).renews  # type: ignore[arg-type]
+
+
+def test_good_hours_do_not_hide_a_model_that_turns_bad() -> None:
+    """70 of 450 answers fail after 2,000 good ones. In one part, all of these excuse some."""
+    control, after = bad_late(50, 450, 70)
+    seen = look(after, 14.0, control=control, earlier=(GOOD,), part_began_h=12.0)
+    assert seen.decision is WatchDecision.RETURN
+    assert "the old champion's users have too few of the failures" in seen.reasons[0]
+    pooled = look(
+        replace(after, requests=2450, moments=after.moments + GOOD.after.moments),
+        14.0,
+        control=replace(control, requests=250, moments=control.moments + GOOD.control.moments),
+    )
+    assert pooled.decision is WatchDecision.KEEP
+
+
+def test_a_part_that_is_over_goes_on_counting() -> None:
+    """Records come late, and what has been proven stays proven."""
+    control, after = bad_late(50, 450, 90)
+    bad = WatchPart(control=control, after=after)
+    assert look(arm_stats(Arm.CHAMPION, 20), 14.0, control=arm_stats(Arm.CONTROL, 3), earlier=(bad,),
+                part_began_h=13.9).decision is WatchDecision.RETURN  # fmt: skip
+
+
+def test_the_differences_of_the_parts_are_put_together() -> None:
+    """What neither part proves, both do; and what is served in all of them ends the window."""
+    worse = arm_stats(Arm.CHAMPION, 360, quality=scaled(MIXED, 0.895))
+    alone = look(worse, 20.0, control=arm_stats(Arm.CONTROL, 40))
+    part = WatchPart(control=arm_stats(Arm.CONTROL, 40), after=worse)
+    both = look(worse, 20.0, control=arm_stats(Arm.CONTROL, 40), earlier=(part,) * 3, part_began_h=19.0)
+    assert (alone.decision, both.decision) == (WatchDecision.KEEP, WatchDecision.RETURN)
+    assert "quality" in both.reasons[0]
+    few = arm_stats(Arm.CHAMPION, 30)
+    assert look(few, 25.0, earlier=(GOOD,), part_began_h=24.0).decision is WatchDecision.FINISH
+
+
+def test_what_was_served_in_all_parts_is_said() -> None:
+    seen = look(arm_stats(Arm.CHAMPION, 30), 10.0, control=arm_stats(Arm.CONTROL, 3), earlier=(GOOD,))
+    assert "(203 of their requests so far)" in seen.reasons[1]
+    facts = WatchFacts(promoted_at=0.0, before=None, control=arm_stats(Arm.CONTROL, 3), earlier=(GOOD,),
+                       after=arm_stats(Arm.CHAMPION, 30), old_champion_healthy=True)  # fmt: skip
+    assert (facts.requests, facts.users, facts.control_requests, facts.control_users) == (2030, 2000, 203, 200)
+    alone = replace(facts, control=None)
+    assert (alone.control_requests, alone.control_users) == (None, None)
+
+
+def test_without_a_control_any_more_the_running_part_is_compared_with_the_hours_before() -> None:
+    bad = bad_late(50, 450, 90)[1]
+    assert look(bad, 14.0, control=None, earlier=(GOOD,), part_began_h=12.0).decision is WatchDecision.RETURN

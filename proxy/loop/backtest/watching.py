@@ -154,6 +154,7 @@ class WatchAgain:
             after=arms[Arm.CHAMPION],
             earlier=tuple(WatchPart(control=part[Arm.CONTROL], after=part[Arm.CHAMPION]) for part in earlier),
             part_began_at=epoch.started_at,
+            epoch=epoch.epoch,
             old_champion_healthy=old.healthy,
         )
         snapshot = Snapshot(

@@ -307,6 +307,7 @@ class Observer:
             after=running[Arm.CHAMPION],
             earlier=tuple(WatchPart(control=arms[Arm.CONTROL], after=arms[Arm.CHAMPION]) for arms in earlier),
             part_began_at=experiment.epoch_started_us / 1e6,
+            epoch=experiment.epoch,
             old_champion_healthy=snapshot.previous.healthy,
         )
 

@@ -163,6 +163,25 @@ async def assert_other_watches_are_told(story: Story) -> None:
     assert (worse.decision.action, worse.watch) == ("Reject", None)
 
 
+async def test_a_watch_in_parts_comes_out_as_it_did(store: Store, clock: ManualClock, tmp_path: Path) -> None:
+    """With votes that came late for the part before."""
+    story = Story(store, clock, tmp_path, better_by=0.25, watch_hours=0.2)
+    await story.play()
+    await story.watch(minutes=4, users=400)
+    await story.watch(minutes=20, users=60, broken=True)
+    [row] = await store.experiments.list(10)
+    assert len(row.watch_epochs) == 2
+    test = await story.again()
+    assert test.watch is not None
+    assert test.watch.really is not None
+    assert test.watch.decision is not None
+    assert (test.watch.really.action, test.watch.decision.action) == ("ReturnTraffic", "ReturnTraffic")
+    assert test.watch.decision.reasons[0] in test.watch.really.why
+    assert abs(test.watch.decision.at - test.watch.really.at) <= CHECK_S
+    assert test.watch.stored_requests == test.watch.counted_requests > 1500
+    assert test.watch.notes == ()
+
+
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 async def test_a_pause_holds_on_paper_what_it_held_in_earnest(store: Store, clock: ManualClock, tmp_path: Path) -> None:
     story = Story(store, clock, tmp_path, better_by=0.25)
