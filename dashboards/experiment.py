@@ -193,7 +193,7 @@ def _watch(page: Dashboard) -> Dashboard:
         ),
         graph(
             "Users since the promotion",
-            "Distinct users of both.",
+            "Distinct users of both, in the part of the watch that has most.",
             "short",
             (level("ratchet_watch_users", "arm"), "{{arm}}"),
         ),

@@ -230,7 +230,8 @@ def print_watch(out: Console, watch: WatchStatus | None) -> None:
             f"{watch.control_requests:,} of the old one, from the {wording.share(watch.holdback_share)} who stay on it"
         )
     left = wording.duration(watch.remaining_hours)
-    out.print(f"watch: {left} to go; {watch.requests:,} requests of the new champion, {old}")
+    part = f", part {watch.parts} of the watch" if watch.parts > 1 else ""
+    out.print(f"watch: {left} to go{part}; {watch.requests:,} requests of the new champion, {old}")
     for rail in watch.guardrails:
         out.print(f"  · {GUARDRAILS[rail.name].words}: {rail.state.value.replace('_', ' ')}, {rail.reason}")
 

@@ -168,6 +168,9 @@ async def test_an_order_given_to_a_follower_reaches_the_leader(
         assert time.monotonic() - began < TAKEOVER_S
         seen = await until(fleet, lambda: _replicas(fleet, 2), "both replicas in the status of each")
         assert {replica["public"] for replica in seen} == {replica.base_url for replica in fleet.replicas}
+        said = f"The controller on {next(row['host'] for row in seen if row['leader'])} runs the loop".encode()
+        pages = [await asyncio.to_thread(request, one.admin_url, "/") for one in (follower, leader)]
+        assert [said in page.body for page in pages] == [True, False]
         rings = [replica.data_dir / "keys.json" for replica in fleet.replicas]
         await until(fleet, lambda: rings[0].read_bytes() == rings[1].read_bytes(), "one key ring for both")
 

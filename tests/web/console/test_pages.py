@@ -302,6 +302,7 @@ def test_without_a_store_the_page_still_tells(admin: Admin) -> None:
         now = request(admin.url, "/")
         assert now.status == 200
         assert b"the disk is gone" in now.body
+        assert b"runs the loop" not in now.body, "there is no other controller"
         assert request(admin.url, "/records").status == 503
     finally:
         admin.stage.failing = False
