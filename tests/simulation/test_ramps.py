@@ -1,6 +1,6 @@
 """The ramp keeps its promises: a few months of a few cells, fixed seeds; all of them with RATCHET_FULL=1.
 
-docs/statistics.md has the tables of 100 to 200 months a cell (`python -m tests.simulation --sooner`).
+docs/statistics.md has the tables of 200 months a cell (`python -m tests.simulation --sooner`).
 """
 
 from __future__ import annotations
