@@ -35,7 +35,7 @@ from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, Guardrai
 from policies.stages import Stage, Stages
 from policies.wording import finite, odds
 
-__all__ = ["MOST_PARTS", "Compared", "Part", "WatchedGuardrail", "watch_guardrails", "watched"]
+__all__ = ["MOST_PARTS", "Compared", "PartMoments", "WatchedGuardrail", "watch_guardrails", "watched"]
 
 MOST_PARTS: Final = 4
 """Of a watch. Each has the same part of what errors and refusals are given, so that none has to be foreseen."""
@@ -49,7 +49,7 @@ _FAILURES: Final = (Metric.ERROR, Metric.REFUSED)
 _LOG_2: Final = math.log(2.0)
 
 
-class Part(NamedTuple):
+class PartMoments(NamedTuple):
     """Both arms in one part of a watch."""
 
     control: Moments
@@ -64,7 +64,7 @@ class Compared:
     """The new champion's, since the running part of the watch began."""
     control: Moments | None
     """The old champion's, of the same hours; None where nobody is held back."""
-    earlier: tuple[Part, ...] = ()
+    earlier: tuple[PartMoments, ...] = ()
     """The parts before, where there is a control."""
     before: Moments | None
     """The old champion's in the experiment's last stage; None when there was no experiment."""
@@ -73,9 +73,9 @@ class Compared:
     """Which part of the window is over."""
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[PartMoments, ...]:
         """All of them, the running one last; none without a control."""
-        return () if self.control is None else (*self.earlier, Part(self.control, self.after))
+        return () if self.control is None else (*self.earlier, PartMoments(self.control, self.after))
 
 
 def watch_guardrails(config: ABTestConfig, *, concurrent: bool = True) -> tuple[Guardrail, ...]:

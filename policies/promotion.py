@@ -27,7 +27,7 @@ from typing import Final
 from policies.estimates import Metric
 from policies.experiment import ABTestConfig, ArmStats
 from policies.guardrails import GUARDRAILS, GuardrailResult, GuardrailState
-from policies.holdback import MOST_PARTS, Compared, Part, WatchedGuardrail, watched
+from policies.holdback import MOST_PARTS, Compared, PartMoments, WatchedGuardrail, watched
 from policies.wording import duration, share
 
 __all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "WatchPart", "watch"]
@@ -165,7 +165,7 @@ def _guardrails(facts: WatchFacts, config: ABTestConfig, elapsed_hours: float) -
     compared = Compared(
         after=facts.after.moments,
         control=None if facts.control is None else facts.control.moments,
-        earlier=tuple(Part(part.control.moments, part.after.moments) for part in facts.earlier),
+        earlier=tuple(PartMoments(part.control.moments, part.after.moments) for part in facts.earlier),
         before=None if facts.before is None else facts.before.moments,
         holdback_share=facts.holdback_share,
         passed=elapsed_hours / config.watch_hours if config.watch_hours > 0 else 1.0,
