@@ -52,15 +52,18 @@ class Controller:
 
 
 async def promotion(world: World, store: Store, controller: Controller) -> None:
-    """Install, retrain, test, promote, watch, retire."""
+    """Install, retrain, test, promote, watch in two parts, retire."""
     await controller.rest()
     await world.chat(store, users=40)
     await controller.rest()
     world.clock.advance(2 * HOUR_S)
     await world.chat(store, users=80, quality={Arm.CHAMPION: 0.7, Arm.CHALLENGER: 0.85})
     await controller.rest()
+    await world.chat(store, users=200, each=6, quality={Arm.CHAMPION: 0.85})
+    world.clock.advance(0.6 * HOUR_S)  # the next part of the watch
+    await controller.rest()
     await world.chat(store, users=40, quality={Arm.CHAMPION: 0.85})
-    world.clock.advance(2.1 * HOUR_S)
+    world.clock.advance(1.5 * HOUR_S)
     await controller.rest()
     world.clock.advance(31.0)
     await controller.rest()
@@ -97,7 +100,9 @@ async def ending(world: World, store: Store) -> dict[str, Any]:
         "done": done,
         "models": [(model.name, model.state.value, model.url) for model in await store.models.list()],
         "runs": [(run.id, run.state) for run in await store.runs.list()],
-        "experiments": [(one.verdict, one.ended_us is None) for one in await store.experiments.list()],
+        "experiments": [
+            (one.verdict, one.ended_us is None, len(one.watch_epochs)) for one in await store.experiments.list()
+        ],
         "phase": (state["phase"]["name"], state["ledger"]["totals"], state["ledger"]["retiring"], state["retries"]),
         "routes": (routes.champion, routes.challenger, routes.control, routes.share, routes.experiment_id),
         "trained": sorted(world.trainer.runs),
@@ -140,6 +145,7 @@ async def test_a_crash_after_any_effect_changes_nothing(tmp_path: Path, template
     assert expected["unfinished"] == 0
     assert expected["phase"][0] == "idle"
     assert len(expected["trained"]) == 1
+    assert expected["done"].count("RenewWatch") == 1
     crashed: set[str] = set()
     for telling in range(_STORIES):
         fatal = set(calm.labels[telling::_STORIES])
