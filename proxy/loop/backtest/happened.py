@@ -112,7 +112,7 @@ class Happened:
         return known[-1] if known else self.judges[0][1] if self.judges else None
 
     def _tell_test(self, entry: JournalEntry, outcome: Mapping[str, Any], at: float, was: Any, becomes: Any) -> None:
-        if "epoch" in outcome:
+        if "epoch" in outcome and was != _WATCHING:  # a part of the watch: its promotion was dated ahead
             self._end_epoch(at)
             self.epochs.append(self._epoch(entry, outcome, at))
         if self.decided is None and was == Phase.TESTING.value != becomes:

@@ -183,6 +183,25 @@ async def test_a_watch_in_parts_comes_out_as_it_did(store: Store, clock: ManualC
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+async def test_a_promotion_that_a_clock_dated_ahead_is_no_obstacle_to_the_parts_after_it(
+    store: Store, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Its entry lies in the future, theirs does not."""
+    story = Story(store, clock, tmp_path, better_by=0.25, watch_hours=0.2)
+    await story.begin()
+    await story.go_on(minutes=4)
+    clock.jump(24 * 3600.0)
+    await story.go_on(minutes=180)
+    clock.jump(-24 * 3600.0)
+    await story.watch(minutes=4, users=400)
+    [row] = await store.experiments.list(10)
+    assert len(row.watch_epochs) == 2
+    test = await story.again()
+    assert [epoch.epoch for epoch in test.epochs] == [row.stages[0].epoch]
+    assert test.watch is None
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 async def test_a_pause_holds_on_paper_what_it_held_in_earnest(store: Store, clock: ManualClock, tmp_path: Path) -> None:
     story = Story(store, clock, tmp_path, better_by=0.25)
     await story.begin()
