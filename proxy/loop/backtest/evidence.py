@@ -118,13 +118,16 @@ def replay_of(
     terms: Terms,
     until: float | None = None,
     pasts: Mapping[int, PastVector] | None = None,
+    *,
+    further: tuple[int, ...] = (),
 ) -> EpochReplay:
-    """One epoch, whose votes come until then (Unix seconds; None: until it ends)."""
+    """One epoch, whose votes come until then (Unix seconds; None: until it ends), and `further` ones as if of it."""
     last = epoch.ended_at if until is None else until
     return store.statistics.replay(
         Epoch(
             experiment_id=experiment_id,
             number=epoch.epoch,
+            further=further,
             terms=terms,
             since_us=round(epoch.started_at * 1e6),
             until_us=end_us(epoch.ended_at),

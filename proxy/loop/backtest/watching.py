@@ -1,8 +1,8 @@
 """The watch after a promotion that really happened, on paper: both models' answers as they came, look by look.
 
-Who was held back cannot be changed afterwards. Without a holdback, in earnest or on paper, the hours after the
-promotion are compared with those before it, as the loop would. Nor can the parts of the watch be others than they were:
-each is counted from its own records.
+Who was held back cannot be changed afterwards. Without a holdback, in earnest or on paper, all hours after the
+promotion are compared with those before it, as the loop would. Else the parts of the watch cannot be others than they
+were: each is counted from its own records.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class WatchAgain:
         async with AsyncExitStack() as reading:
             parts: list[EpochReplay] = []
             for epoch in self._epochs():
-                replay = replay_of(self.store, self.row.id, epoch, self._terms(epoch), self._ended_at)
+                terms, further = self._terms(epoch), self._further
+                replay = replay_of(self.store, self.row.id, epoch, terms, self._ended_at, further=further)
                 parts.append(await reading.enter_async_context(aclosing(replay)))
                 for now in look_times(epoch.started_at, epoch.ended_at, self.rules):
                     if self._over:
@@ -118,12 +119,18 @@ class WatchAgain:
         return self._held if self.rules.ab_test.holdback_share > 0 else 0.0
 
     @property
+    def _further(self) -> tuple[int, ...]:
+        """Epochs that are one with the first: without a control a watch has no parts."""
+        return () if self._compared else tuple(stage.epoch for stage in self.stages[1:])
+
+    @property
     def _over(self) -> bool:
         return self._last is not None and isinstance(self._last.action, _ENDS)
 
     def _epochs(self) -> Iterator[PaperEpoch]:
-        begun = [self.promoted_at, *(stage.started_us / 1e6 for stage in self.stages[1:])]
-        for stage, started_at, ended_at in zip(self.stages, begun, [*begun[1:], self._ended_at], strict=True):
+        parts = self.stages[:1] if self._further else self.stages
+        begun = [self.promoted_at, *(stage.started_us / 1e6 for stage in parts[1:])]
+        for stage, started_at, ended_at in zip(parts, begun, [*begun[1:], self._ended_at], strict=True):
             yield PaperEpoch(
                 epoch=stage.epoch,
                 share=stage.share,

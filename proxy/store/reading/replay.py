@@ -50,6 +50,8 @@ class Epoch:
 
     experiment_id: int
     number: int
+    further: tuple[int, ...] = ()
+    """Epochs whose traffic counts as this one's: who looks at a watch without a control knows no parts of it."""
     terms: Terms
     since_us: int
     until_us: int
@@ -59,6 +61,11 @@ class Epoch:
     records end."""
     pasts: Mapping[int, PastVector] | None = None
     """What the units did before the experiment, as `store.pasts.all_of` has it; None: it is not used."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of all traffic that counts."""
+        return self.number, *self.further
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +243,7 @@ class EpochReplay:
     async def _read_talks(self) -> list[tuple[int, RecordFacts, int]]:
         """All at once: of each conversation there is one, and few have any."""
         table = conversation_votes
-        mine = table.c.experiment_id == self._epoch.experiment_id, table.c.epoch == self._epoch.number
+        mine = table.c.experiment_id == self._epoch.experiment_id, table.c.epoch.in_(self._epoch.numbers)
         counts = table.c.mixed.is_(sa.false()), table.c.value != 0
         async with self._db.read() as connection:
             rows = (await connection.execute(sa.select(table).where(*mine, *counts))).all()
@@ -265,7 +272,7 @@ class EpochReplay:
         """The epoch's records, but for tasks."""
         return (
             records.c.experiment_id == self._epoch.experiment_id,
-            records.c.epoch == self._epoch.number,
+            records.c.epoch.in_(self._epoch.numbers),
             records.c.kind != TASK.name,
         )
 

@@ -180,6 +180,11 @@ async def test_a_watch_in_parts_comes_out_as_it_did(store: Store, clock: ManualC
     assert abs(test.watch.decision.at - test.watch.really.at) <= CHECK_S
     assert test.watch.stored_requests == test.watch.counted_requests > 1500
     assert test.watch.notes == ()
+    frozen = (await story.again(holdback_share=0.0)).watch  # without a control there are no parts to count afresh
+    assert frozen is not None
+    assert frozen.decision is not None
+    assert "errors: 6.3 % against 0.0 %" in frozen.decision.reasons[0]  # of all hours; of the second part 12 %
+    assert frozen.stored_requests == frozen.counted_requests == test.watch.counted_requests
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
