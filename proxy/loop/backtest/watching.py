@@ -92,8 +92,8 @@ class WatchAgain:
         async with AsyncExitStack() as reading:
             parts: list[EpochReplay] = []
             for epoch in self._epochs():
-                terms, further = self._terms(epoch), self._further
-                replay = replay_of(self.store, self.row.id, epoch, terms, self._ended_at, further=further)
+                watched = replace(epoch, started_at=self.promoted_at, ended_at=self._ended_at)  # clocks go back
+                replay = replay_of(self.store, self.row.id, watched, self._terms(epoch), further=self._further)
                 parts.append(await reading.enter_async_context(aclosing(replay)))
                 for now in look_times(epoch.started_at, epoch.ended_at, self.rules):
                     if self._over:

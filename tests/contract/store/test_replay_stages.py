@@ -207,6 +207,25 @@ async def test_a_promotion_that_a_clock_dated_ahead_is_no_obstacle_to_the_parts_
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+async def test_a_clock_that_goes_back_in_a_part_of_the_watch_hides_nothing_of_the_part_before(
+    store: Store, clock: ManualClock, tmp_path: Path
+) -> None:
+    """The part then seems to have begun before the last requests of the one before it."""
+    story = Story(store, clock, tmp_path, better_by=0.25, watch_hours=0.2)
+    await story.play()
+    await story.watch(minutes=4, users=400)
+    clock.jump(-150.0)
+    await story.watch(minutes=3, users=60)
+    await story.watch(minutes=20, users=60, broken=True)
+    [row] = await store.experiments.list(10)
+    assert len(row.watch_epochs) == 2
+    watch = (await story.again()).watch
+    assert watch is not None
+    assert watch.stored_requests == watch.counted_requests > 1500
+    assert watch.notes == ()
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 async def test_a_pause_holds_on_paper_what_it_held_in_earnest(store: Store, clock: ManualClock, tmp_path: Path) -> None:
     story = Story(store, clock, tmp_path, better_by=0.25)
     await story.begin()
