@@ -84,6 +84,11 @@ class Experiment:
         return found or (ExperimentStage(epoch=self.epoch, share=self.share, started_us=self.epoch_started_us),)
 
     @property
+    def tested_epoch(self) -> int:
+        """The test's last one: the parts of the watch have epochs of their own."""
+        return next((stage.epoch for stage in reversed(self.stages) if not stage.watch), self.epoch)
+
+    @property
     def watch_epochs(self) -> tuple[int, ...]:
         """Of the parts of its watch, in order; of one that an earlier version has begun the running epoch."""
         return tuple(stage.epoch for stage in self.stages if stage.watch) or (self.epoch,)

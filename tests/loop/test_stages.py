@@ -11,6 +11,7 @@ from policies.records import Arm
 from proxy.loop.look.explain import history
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.routes import read_routes
+from proxy.web.console.road import road_of
 from tests.harness.loop import HOUR_S, World, actions, rules, settle
 
 BETTER = {Arm.CHAMPION: 0.7, Arm.CHALLENGER: 0.8}
@@ -121,6 +122,10 @@ async def test_a_watch_has_parts_and_the_model_that_turns_bad_in_the_last_is_sen
         assert (watch.requests, watch.users, watch.control_requests, watch.control_users) == (1260, 180, 140, 20)
         assert seen["ratchet_watch_parts",] == 2
         assert seen["ratchet_watch_requests", "champion"] == 1260
+        [test] = await store.experiments.list(10)
+        steps = await road_of(store, await loop.status(), stage.rules.ab_test, test.challenger_model_id, test)
+        tested = next(step for step in steps if step.name == "Test")
+        assert tested.sentence.endswith(f"Epoch {first.epoch - 1}."), "of the test, and of no part of the watch"
 
         await stage.chat(store, users=100, each=2, status={Arm.CHAMPION: 503})
         assert actions(await settle(loop)) == ["ReturnTraffic"]

@@ -104,8 +104,8 @@ async def _tested(store: Store, status: Status, experiment: Experiment | None, *
     sentences = [await _shares(store, experiment)]
     if kept is not None and kept.verdict is Verdict.CONTINUE and kept.next_stage is not None:
         sentences.append(f"Next: {wording.share(kept.next_stage.share)}.")
-    if experiment.epoch > 1:
-        sentences.append(f"Epoch {experiment.epoch}.")
+    if experiment.tested_epoch > 1:
+        sentences.append(f"Epoch {experiment.tested_epoch}.")
     verdict = experiment.verdict or (kept.verdict.value if kept is not None else "continue")
     return RoadStep(
         name="Test",
