@@ -65,7 +65,7 @@ class Compared:
     control: Moments | None
     """The old champion's, of the same hours; None where nobody is held back."""
     earlier: tuple[PartMoments, ...] = ()
-    """The parts before, where there is a control."""
+    """The parts before it."""
     before: Moments | None
     """The old champion's in the experiment's last stage; None when there was no experiment."""
     holdback_share: float
@@ -127,10 +127,23 @@ def _alone(result: GuardrailResult) -> WatchedGuardrail:
 def _with_before(
     guardrail: Guardrail, compared: Compared, config: ABTestConfig, after: Moments | None = None
 ) -> GuardrailResult | None:
-    """Of the running part, or of another one's `after`."""
+    """Of all hours since the promotion, or of one part's `after`."""
     if compared.before is None:
         return None
-    return check(guardrail, Stages.one(compared.before, after or compared.after), config.guardrails)
+    after = after or _since_the_promotion(compared, guardrail.metric, config.icc)
+    return check(guardrail, Stages.one(compared.before, after), config.guardrails)
+
+
+def _since_the_promotion(compared: Compared, metric: Metric, icc: float) -> Moments:
+    """Of all parts. A user who comes in K of them is K units here, which are alike as far as a user's answers are: so
+    the products, and with them the variance, are wider by 1 + f(K − 1), f = icc·ΣN²/ΣN as in `policies.stages`."""
+    whole = sum((part.after for part in compared.earlier), compared.after)
+    mean = metric_mean(whole, metric)
+    if mean is None or not compared.earlier:
+        return whole
+    between = min(1.0, icc * mean.observations / mean.effective_users)
+    wider = 1.0 + between * len(compared.earlier)
+    return replace(whole, products=tuple(wider * product for product in whole.products))
 
 
 def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> WatchedGuardrail:
@@ -142,9 +155,11 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
     waited = compared.passed >= _WAITS_FOR or _waits_no_longer(guardrail, compared, then)
     if now.state is GuardrailState.UNKNOWN and then is not None and waited:
         return _alone(_weaker(now, then))
+    proven_then = _proven(then)
     if guardrail.metric in _FAILURES and now.state in (GuardrailState.PASS, GuardrailState.BLOCK):
-        now = _of_failures(now, _failures(half, compared, config), half.alpha, config.alpha_harm)
-    proven_then = then is not None and then.state is GuardrailState.ROLL_BACK
+        failures = _failures(half, compared, config)
+        proven_then = proven_then or any(_proven(part.then) for part in failures)
+        now = _of_failures(now, failures, half.alpha, config.alpha_harm)
     beyond = now.state is GuardrailState.BLOCK
     leans = beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0)
     return WatchedGuardrail(result=now, leans_to_harm=leans, concurrent=now.state is not GuardrailState.UNKNOWN)
@@ -177,7 +192,7 @@ def _waits_no_longer(guardrail: Guardrail, compared: Compared, then: GuardrailRe
     Enough are those of which the few held back have too few, at odds of 5, which a bad hour of both models seldom
     shows; where none of these users has come, 50, of which a user has no more than the soft cap.
     """
-    if then is None or then.state is not GuardrailState.ROLL_BACK:
+    if not _proven(then):
         return False
     if guardrail.metric not in _FAILURES or compared.control is None:
         return False
@@ -220,9 +235,13 @@ def _of_failures(now: GuardrailResult, parts: Sequence[_Failures], alpha: float,
 def _proven_by_both(parts: Iterable[_Failures], needed: float) -> tuple[float, GuardrailResult] | None:
     """The control's odds are each part's own: they guard against a bad hour of both models, which is in one part."""
     for share, then in parts:
-        if share >= needed and then is not None and then.state is GuardrailState.ROLL_BACK:
+        if share >= needed and then is not None and _proven(then):
             return share, then
     return None
+
+
+def _proven(result: GuardrailResult | None) -> bool:
+    return result is not None and result.state is GuardrailState.ROLL_BACK
 
 
 def _log_mean(logs: Sequence[float]) -> float:

@@ -75,7 +75,7 @@ class WatchFacts:
     after: ArmStats
     """Everything the new champion has served in the running part, with the same slow threshold."""
     earlier: tuple[WatchPart, ...] = ()
-    """The parts before the running one."""
+    """The parts before the running one; of a control that has been released since they are there all the same."""
     part_began_at: float | None = None
     """The running one, Unix seconds; None: with the promotion."""
     epoch: int = 0

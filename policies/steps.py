@@ -273,7 +273,8 @@ def _watching(look: Inspection) -> Step:
         case WatchDecision.HALT if assessment.remaining_hours <= 0 and gone:  # one missed health check is no death
             return Step(reasons=assessment.reasons, action=HaltWatch(model_id=old.id))
         case WatchDecision.KEEP if assessment.renews:
-            return Step(reasons=assessment.reasons, action=RenewWatch(model_id=old.id, epoch=facts.epoch))
+            said = "no harm so far: users and failures are counted afresh"
+            return Step(reasons=(said, *assessment.reasons), action=RenewWatch(model_id=old.id, epoch=facts.epoch))
         case WatchDecision.HALT | WatchDecision.KEEP:
             left = max(assessment.remaining_hours * HOUR_S, 0.0)
             return Step(reasons=assessment.reasons, wake_s=left + 0.01 if left else None)

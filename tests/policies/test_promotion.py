@@ -286,6 +286,22 @@ def test_what_was_served_in_all_parts_is_said() -> None:
     assert (alone.control_requests, alone.control_users) == (None, None)
 
 
-def test_without_a_control_any_more_the_running_part_is_compared_with_the_hours_before() -> None:
-    bad = bad_late(50, 450, 90)[1]
-    assert look(bad, 14.0, control=None, earlier=(GOOD,), part_began_h=12.0).decision is WatchDecision.RETURN
+def test_without_a_control_any_more_all_hours_are_compared_with_those_before() -> None:
+    """The old champion may die shortly after a part has begun."""
+    bad = WatchPart(control=arm_stats(Arm.CONTROL, 50), after=bad_late(50, 450, 90)[1])
+    new = arm_stats(Arm.CHAMPION, 5)
+    seen = look(new, 24.0, control=None, earlier=(bad,), part_began_h=23.9)
+    assert seen.decision is WatchDecision.RETURN
+    assert "19.8 % against 2.0 %" in seen.reasons[0]
+    assert look(new, 24.0, control=None, earlier=(GOOD,), part_began_h=23.9).decision is WatchDecision.FINISH
+
+
+def test_a_users_answers_in_several_parts_are_not_taken_for_several_users() -> None:
+    """Whose answers are worse is worse in each part: without the control that is less proof than of as many users."""
+    worse = arm_stats(Arm.CHAMPION, 100, requests_each=20, quality=scaled(MIXED, 0.82))
+    part = WatchPart(control=arm_stats(Arm.CONTROL, 1), after=worse)
+    parts = look(worse, 12.0, control=None, earlier=(part,) * 3)
+    users = look(arm_stats(Arm.CHAMPION, 400, requests_each=20, quality=scaled(MIXED, 0.82)), 12.0, control=None)
+    of = [next(rail for rail in seen.guardrails if rail.name == "quality") for seen in (parts, users)]
+    assert of[0].estimate == pytest.approx(of[1].estimate, abs=0.005)
+    assert 0.0 < (of[0].log_e_harm or 0.0) < (of[1].log_e_harm or 0.0)
