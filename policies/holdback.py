@@ -135,9 +135,7 @@ def _with_before(
 
 def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> WatchedGuardrail:
     half = replace(guardrail, alpha=guardrail.alpha / 2.0)
-    share = 1.0 - compared.holdback_share
-    parts = (Stage(share=share, champion=part.control, challenger=part.after) for part in compared.parts)
-    now = check(half, Stages(tuple(parts), config.icc), config.guardrails)
+    now = _at_the_same_time(half, compared, config)
     then = _with_before(half, compared, config) if guardrail.metric is not Metric.SLOW else None
     waited = compared.passed >= _WAITS_FOR or _waits_no_longer(guardrail, compared, then)
     if now.state is GuardrailState.UNKNOWN and then is not None and waited:
@@ -147,7 +145,24 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
     proven_then = then is not None and then.state is GuardrailState.ROLL_BACK
     beyond = now.state is GuardrailState.BLOCK
     leans = beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0)
+    if compared.earlier and guardrail.metric in _FAILURES and now.state is not GuardrailState.ROLL_BACK:
+        leans = leans or (proven_then and _too_few(compared.parts[-1], guardrail.metric, config))
     return WatchedGuardrail(result=now, leans_to_harm=leans, concurrent=now.state is not GuardrailState.UNKNOWN)
+
+
+def _at_the_same_time(half: Guardrail, compared: Compared, config: ABTestConfig) -> GuardrailResult:
+    """The difference, of all parts; without the last ones where they make of enough users too few.
+
+    A part that has just begun has seen few of the control yet, and weights its parts of the effective users down. Were
+    that too few for the whole watch, the hours before would decide alone, and a bad hour of both models with them.
+    """
+    share = 1.0 - compared.holdback_share
+    parts = tuple(Stage(share=share, champion=part.control, challenger=part.after) for part in compared.parts)
+    looks = (check(half, Stages(parts[:last], config.icc), config.guardrails) for last in range(len(parts), 0, -1))
+    first = next(looks)
+    if first.state is not GuardrailState.UNKNOWN:
+        return first
+    return next((look for look in looks if look.state is not GuardrailState.UNKNOWN), first)
 
 
 class _Failures(NamedTuple):
@@ -160,15 +175,37 @@ class _Failures(NamedTuple):
 
 
 def _failures(half: Guardrail, compared: Compared, config: ABTestConfig) -> list[_Failures]:
-    """Of each part; against the hours before at the part's own share of alpha."""
+    """Of each part; against the hours before at the part's own share of alpha.
+
+    Where the control sleeps, a part says little by itself: a model that turns bad then has all of its failures. So the
+    last part with enough users goes on being asked, together with those after it that have too few.
+    """
     own = replace(half, alpha=half.alpha / MOST_PARTS)
+    asked: list[PartMoments] = []
+    enough = 0
+    for part in compared.parts:
+        if asked and _too_few(part, half.metric, config):
+            asked[enough] = _joined(asked[enough], part)
+        else:
+            enough = len(asked)
+        asked.append(part)
     return [
         _Failures(
             log_e_of_failures(part.control, part.after, half.metric, tolerance=half.tolerance),
             _with_before(own, compared, config, part.after),
         )
-        for part in compared.parts
+        for part in asked
     ]
+
+
+def _too_few(part: PartMoments, metric: Metric, config: ABTestConfig) -> bool:
+    """The control, in this part, to say anything."""
+    mean = metric_mean(part.control, metric)
+    return mean is None or mean.effective_users < config.guardrails.min_effective_users
+
+
+def _joined(one: PartMoments, other: PartMoments) -> PartMoments:
+    return PartMoments(one.control + other.control, one.after + other.after)
 
 
 def _waits_no_longer(guardrail: Guardrail, compared: Compared, then: GuardrailResult | None) -> bool:

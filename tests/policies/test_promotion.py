@@ -286,6 +286,27 @@ def test_what_was_served_in_all_parts_is_said() -> None:
     assert (alone.control_requests, alone.control_users) == (None, None)
 
 
+def test_a_part_that_has_just_begun_does_not_make_of_enough_users_too_few() -> None:
+    """Six users who ask much, of whom two have come again. The hours before alone would take a bad hour of both
+    models for the new one's."""
+    part = WatchPart(control=heavy(Arm.CONTROL, 6, 0.01), after=heavy(Arm.CHAMPION, 54, 0.01))
+    control, after = heavy(Arm.CONTROL, 2, 0.3), heavy(Arm.CHAMPION, 40, 0.3)
+    assert look(after, 14.0, control=control, earlier=(part,), part_began_h=12.0).decision is WatchDecision.KEEP
+    well = heavy(Arm.CONTROL, 2, 0.01)
+    assert look(after, 14.0, control=well, earlier=(part,), part_began_h=12.0).decision is WatchDecision.RETURN
+
+
+@pytest.mark.parametrize("users", [0, 1, 4])
+def test_a_model_that_turns_bad_while_the_control_sleeps_is_sent_back(users: int) -> None:
+    """A part without the control's users says nothing by itself; the one before says what their share is."""
+    bad, slept = arm_stats(Arm.CHAMPION, 900, errors=(1.0, 0.0, 0.0)), arm_stats(Arm.CONTROL, users)
+    assert look(bad, 20.0, control=slept, earlier=(GOOD,), part_began_h=12.0).decision is WatchDecision.RETURN
+    begun = arm_stats(Arm.CHAMPION, 60, errors=(1.0, 0.0, 0.0))
+    assert look(begun, 24.1, control=slept, earlier=(GOOD,), part_began_h=23.0).decision is WatchDecision.KEEP
+    well = arm_stats(Arm.CHAMPION, 900)
+    assert look(well, 24.1, control=slept, earlier=(GOOD,), part_began_h=12.0).decision is WatchDecision.FINISH
+
+
 def test_without_a_control_any_more_the_running_part_is_compared_with_the_hours_before() -> None:
     bad = bad_late(50, 450, 90)[1]
     assert look(bad, 14.0, control=None, earlier=(GOOD,), part_began_h=12.0).decision is WatchDecision.RETURN
