@@ -45,6 +45,9 @@ _FEW_HAVE_NONE: Final = math.log(5.0)
 """Log odds by which a control of too few users has too few of the failures: then it is waited for no longer."""
 _NONE_HAS_COME: Final = 50.0
 """Failures, weighted, during which no user of the control has come: the same."""
+_SLEEPS: Final = 0.5
+"""Of the requests that should be the control's: with fewer in a part, it shows next to nothing of who has the
+failures."""
 _FAILURES: Final = (Metric.ERROR, Metric.REFUSED)
 _LOG_2: Final = math.log(2.0)
 
@@ -145,9 +148,11 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
     proven_then = then is not None and then.state is GuardrailState.ROLL_BACK
     beyond = now.state is GuardrailState.BLOCK
     leans = beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0)
-    if compared.earlier and guardrail.metric in _FAILURES and now.state is not GuardrailState.ROLL_BACK:
-        leans = leans or (proven_then and _too_few(compared.parts[-1], guardrail.metric, config))
-    return WatchedGuardrail(result=now, leans_to_harm=leans, concurrent=now.state is not GuardrailState.UNKNOWN)
+    asleep = guardrail.metric in _FAILURES and _too_few(compared.parts[-1], guardrail.metric, compared, config)
+    if compared.earlier and asleep and now.state is not GuardrailState.ROLL_BACK:
+        leans = leans or proven_then
+    concurrent = now.state is not GuardrailState.UNKNOWN and not asleep
+    return WatchedGuardrail(result=now, leans_to_harm=leans, concurrent=concurrent)
 
 
 def _at_the_same_time(half: Guardrail, compared: Compared, config: ABTestConfig) -> GuardrailResult:
@@ -184,7 +189,7 @@ def _failures(half: Guardrail, compared: Compared, config: ABTestConfig) -> list
     asked: list[PartMoments] = []
     enough = 0
     for part in compared.parts:
-        if asked and _too_few(part, half.metric, config):
+        if asked and _too_few(part, half.metric, compared, config):
             asked[enough] = _joined(asked[enough], part)
         else:
             enough = len(asked)
@@ -198,10 +203,13 @@ def _failures(half: Guardrail, compared: Compared, config: ABTestConfig) -> list
     ]
 
 
-def _too_few(part: PartMoments, metric: Metric, config: ABTestConfig) -> bool:
+def _too_few(part: PartMoments, metric: Metric, compared: Compared, config: ABTestConfig) -> bool:
     """The control, in this part, to say anything."""
-    mean = metric_mean(part.control, metric)
-    return mean is None or mean.effective_users < config.guardrails.min_effective_users
+    mean, after = metric_mean(part.control, metric), metric_mean(part.after, metric)
+    if mean is None or mean.effective_users < config.guardrails.min_effective_users:
+        return True
+    both = mean.observations + (0.0 if after is None else after.observations)
+    return mean.observations < _SLEEPS * compared.holdback_share * both
 
 
 def _joined(one: PartMoments, other: PartMoments) -> PartMoments:

@@ -226,6 +226,9 @@ NOT_DUE = {
     "there are four": {"hours": 23.0, "earlier": (GOOD,) * 3, "part_began_h": 1.0},
     "nobody is held back": {"control": None},
     "too few users are held back to tell": {"control": arm_stats(Arm.CONTROL, 4)},
+    "few of the control's users have come": {
+        "control": arm_stats(Arm.CONTROL, 12), "earlier": (GOOD,), "part_began_h": 6.0, "hours": 20.0,
+    },
     "errors lean to harm, and that proof is not to start again": {
         "after": bad_late(60, 1000, 90)[1], "control": bad_late(30, 1000, 90)[0],
     },
@@ -296,13 +299,14 @@ def test_a_part_that_has_just_begun_does_not_make_of_enough_users_too_few() -> N
     assert look(after, 14.0, control=well, earlier=(part,), part_began_h=12.0).decision is WatchDecision.RETURN
 
 
-@pytest.mark.parametrize("users", [0, 1, 4])
+@pytest.mark.parametrize("users", [0, 1, 4, 12])
 def test_a_model_that_turns_bad_while_the_control_sleeps_is_sent_back(users: int) -> None:
     """A part without the control's users says nothing by itself; the one before says what their share is."""
     bad, slept = arm_stats(Arm.CHAMPION, 900, errors=(1.0, 0.0, 0.0)), arm_stats(Arm.CONTROL, users)
     assert look(bad, 20.0, control=slept, earlier=(GOOD,), part_began_h=12.0).decision is WatchDecision.RETURN
     begun = arm_stats(Arm.CHAMPION, 60, errors=(1.0, 0.0, 0.0))
-    assert look(begun, 24.1, control=slept, earlier=(GOOD,), part_began_h=23.0).decision is WatchDecision.KEEP
+    few = arm_stats(Arm.CONTROL, min(users, 4))
+    assert look(begun, 24.1, control=few, earlier=(GOOD,), part_began_h=23.0).decision is WatchDecision.KEEP
     well = arm_stats(Arm.CHAMPION, 900)
     assert look(well, 24.1, control=slept, earlier=(GOOD,), part_began_h=12.0).decision is WatchDecision.FINISH
 
