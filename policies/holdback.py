@@ -32,13 +32,12 @@ from policies.estimates import Metric, Moments, metric_mean
 from policies.experiment import guardrails_of
 from policies.failures import log_e_of_failures
 from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, GuardrailState, check
+from policies.parts import MOST_PARTS, PartMoments, all_hours, asked, control_sleeps
 from policies.stages import Stage, Stages
 from policies.wording import finite, odds
 
-__all__ = ["MOST_PARTS", "Compared", "PartMoments", "WatchedGuardrail", "watch_guardrails", "watched"]
+__all__ = ["Compared", "WatchedGuardrail", "watch_guardrails", "watched"]
 
-MOST_PARTS: Final = 4
-"""Of a watch. Each has the same part of what errors and refusals are given, so that none has to be foreseen."""
 _WAITS_FOR: Final = 0.25
 """Of the window: so long a control may have too few users before the hours before the promotion are asked."""
 _FEW_HAVE_NONE: Final = math.log(5.0)
@@ -47,13 +46,6 @@ _NONE_HAS_COME: Final = 50.0
 """Failures, weighted, during which no user of the control has come: the same."""
 _FAILURES: Final = (Metric.ERROR, Metric.REFUSED)
 _LOG_2: Final = math.log(2.0)
-
-
-class PartMoments(NamedTuple):
-    """Both arms in one part of a watch."""
-
-    control: Moments
-    after: Moments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,27 +122,15 @@ def _with_before(
     """Of all hours since the promotion, or of one part's `after`."""
     if compared.before is None:
         return None
-    after = after or _since_the_promotion(compared, guardrail.metric, config.icc)
+    if after is None:
+        parts = [*(part.after for part in compared.earlier), compared.after]
+        after = all_hours(parts, guardrail.metric, config.icc)
     return check(guardrail, Stages.one(compared.before, after), config.guardrails)
-
-
-def _since_the_promotion(compared: Compared, metric: Metric, icc: float) -> Moments:
-    """Of all parts. A user who comes in K of them is K units here, which are alike as far as a user's answers are: so
-    the products, and with them the variance, are wider by 1 + f(K − 1), f = icc·ΣN²/ΣN as in `policies.stages`."""
-    whole = sum((part.after for part in compared.earlier), compared.after)
-    mean = metric_mean(whole, metric)
-    if mean is None or not compared.earlier:
-        return whole
-    between = min(1.0, icc * mean.observations / mean.effective_users)
-    wider = 1.0 + between * len(compared.earlier)
-    return replace(whole, products=tuple(wider * product for product in whole.products))
 
 
 def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> WatchedGuardrail:
     half = replace(guardrail, alpha=guardrail.alpha / 2.0)
-    share = 1.0 - compared.holdback_share
-    parts = (Stage(share=share, champion=part.control, challenger=part.after) for part in compared.parts)
-    now = check(half, Stages(tuple(parts), config.icc), config.guardrails)
+    now = _at_the_same_time(half, compared, config)
     then = _with_before(half, compared, config) if guardrail.metric is not Metric.SLOW else None
     waited = compared.passed >= _WAITS_FOR or _waits_no_longer(guardrail, compared, then)
     if now.state is GuardrailState.UNKNOWN and then is not None and waited:
@@ -160,9 +140,39 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
         failures = _failures(half, compared, config)
         proven_then = proven_then or any(_proven(part.then) for part in failures)
         now = _of_failures(now, failures, half.alpha, config.alpha_harm)
-    beyond = now.state is GuardrailState.BLOCK
-    leans = beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0)
-    return WatchedGuardrail(result=now, leans_to_harm=leans, concurrent=now.state is not GuardrailState.UNKNOWN)
+    sleeps = guardrail.metric in _FAILURES and control_sleeps(
+        compared.parts[-1],
+        guardrail.metric,
+        holdback_share=compared.holdback_share,
+        least_users=config.guardrails.min_effective_users,
+    )
+    return WatchedGuardrail(
+        result=now,
+        leans_to_harm=_leans(now, proven_then, hidden=sleeps and bool(compared.earlier)),
+        concurrent=now.state is not GuardrailState.UNKNOWN and not sleeps,
+    )
+
+
+def _leans(now: GuardrailResult, proven_then: bool, *, hidden: bool) -> bool:
+    """`hidden`: the control sleeps, so the difference knows next to nothing of the running part."""
+    if now.state is GuardrailState.BLOCK:
+        return proven_then or (now.log_e_harm or 0.0) > 0.0
+    return hidden and proven_then and now.state is not GuardrailState.ROLL_BACK
+
+
+def _at_the_same_time(half: Guardrail, compared: Compared, config: ABTestConfig) -> GuardrailResult:
+    """The difference, of all parts; without the last ones where they make of enough users too few.
+
+    A part that has just begun has seen few of the control yet, and weights its parts of the effective users down. Were
+    that too few for the whole watch, the hours before would decide alone, and a bad hour of both models with them.
+    """
+    share = 1.0 - compared.holdback_share
+    parts = tuple(Stage(share=share, champion=part.control, challenger=part.after) for part in compared.parts)
+    looks = (check(half, Stages(parts[:last], config.icc), config.guardrails) for last in range(len(parts), 0, -1))
+    first = next(looks)
+    if first.state is not GuardrailState.UNKNOWN:
+        return first
+    return next((look for look in looks if look.state is not GuardrailState.UNKNOWN), first)
 
 
 class _Failures(NamedTuple):
@@ -177,12 +187,13 @@ class _Failures(NamedTuple):
 def _failures(half: Guardrail, compared: Compared, config: ABTestConfig) -> list[_Failures]:
     """Of each part; against the hours before at the part's own share of alpha."""
     own = replace(half, alpha=half.alpha / MOST_PARTS)
+    least = config.guardrails.min_effective_users
     return [
         _Failures(
             log_e_of_failures(part.control, part.after, half.metric, tolerance=half.tolerance),
             _with_before(own, compared, config, part.after),
         )
-        for part in compared.parts
+        for part in asked(compared.parts, half.metric, holdback_share=compared.holdback_share, least_users=least)
     ]
 
 

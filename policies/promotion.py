@@ -27,7 +27,8 @@ from typing import Final
 from policies.estimates import Metric
 from policies.experiment import ABTestConfig, ArmStats
 from policies.guardrails import GUARDRAILS, GuardrailResult, GuardrailState
-from policies.holdback import MOST_PARTS, Compared, PartMoments, WatchedGuardrail, watched
+from policies.holdback import Compared, WatchedGuardrail, watched
+from policies.parts import MOST_PARTS, PartMoments
 from policies.wording import duration, share
 
 __all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "WatchPart", "watch"]

@@ -226,6 +226,9 @@ NOT_DUE = {
     "there are four": {"hours": 23.0, "earlier": (GOOD,) * 3, "part_began_h": 1.0},
     "nobody is held back": {"control": None},
     "too few users are held back to tell": {"control": arm_stats(Arm.CONTROL, 4)},
+    "few of the control's users have come": {
+        "control": arm_stats(Arm.CONTROL, 12), "earlier": (GOOD,), "part_began_h": 6.0, "hours": 20.0,
+    },
     "errors lean to harm, and that proof is not to start again": {
         "after": bad_late(60, 1000, 90)[1], "control": bad_late(30, 1000, 90)[0],
     },
@@ -305,3 +308,25 @@ def test_a_users_answers_in_several_parts_are_not_taken_for_several_users() -> N
     of = [next(rail for rail in seen.guardrails if rail.name == "quality") for seen in (parts, users)]
     assert of[0].estimate == pytest.approx(of[1].estimate, abs=0.005)
     assert 0.0 < (of[0].log_e_harm or 0.0) < (of[1].log_e_harm or 0.0)
+
+
+def test_a_part_that_has_just_begun_does_not_make_of_enough_users_too_few() -> None:
+    """Six users who ask much, of whom two have come again. The hours before alone would take a bad hour of both
+    models for the new one's."""
+    part = WatchPart(control=heavy(Arm.CONTROL, 6, 0.01), after=heavy(Arm.CHAMPION, 54, 0.01))
+    control, after = heavy(Arm.CONTROL, 2, 0.3), heavy(Arm.CHAMPION, 40, 0.3)
+    assert look(after, 14.0, control=control, earlier=(part,), part_began_h=12.0).decision is WatchDecision.KEEP
+    well = heavy(Arm.CONTROL, 2, 0.01)
+    assert look(after, 14.0, control=well, earlier=(part,), part_began_h=12.0).decision is WatchDecision.RETURN
+
+
+@pytest.mark.parametrize("users", [0, 1, 4, 12])
+def test_a_model_that_turns_bad_while_the_control_sleeps_is_sent_back(users: int) -> None:
+    """A part without the control's users says nothing by itself; the one before says what their share is."""
+    bad, slept = arm_stats(Arm.CHAMPION, 900, errors=(1.0, 0.0, 0.0)), arm_stats(Arm.CONTROL, users)
+    assert look(bad, 20.0, control=slept, earlier=(GOOD,), part_began_h=12.0).decision is WatchDecision.RETURN
+    begun = arm_stats(Arm.CHAMPION, 60, errors=(1.0, 0.0, 0.0))
+    few = arm_stats(Arm.CONTROL, min(users, 4))
+    assert look(begun, 24.1, control=few, earlier=(GOOD,), part_began_h=23.0).decision is WatchDecision.KEEP
+    well = arm_stats(Arm.CHAMPION, 900)
+    assert look(well, 24.1, control=slept, earlier=(GOOD,), part_began_h=12.0).decision is WatchDecision.FINISH

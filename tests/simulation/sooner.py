@@ -28,7 +28,7 @@ from tests.simulation.watched import (
     watched_outcome,
 )
 
-__all__ = ["LOADED", "NAMES", "PASTS", "SEQUENCES", "WEATHERS", "Weather", "late_table", "load_table", "past_table",
+__all__ = ["LATE", "LOADED", "NAMES", "PASTS", "SEQUENCES", "WEATHERS", "Weather", "late_table", "load_table", "past_table",
            "sequence_table", "sooner_tables", "watch_table", "weather_table"]  # fmt: skip
 
 SEQUENCES: Final = (Cell(500, "lognormal"), Cell(2000, "zipf"))
@@ -67,6 +67,14 @@ WEATHERS: Final = tuple(
     for volume, activity in ((500, "lognormal"), (2000, "zipf"))
     for drift in (0.4, -0.4)
 )
+LATE: Final = tuple(
+    (cell, after_h, looks)
+    for cell in CELLS
+    for looks in (1, 6)
+    for after_h in LATE_H
+    if cell.activity == "lognormal" or (looks == 6 and after_h in (0, 12))
+)
+"""Users, hours after the promotion in which a model turns bad, looks per hour."""
 LOADED: Final = {
     volume: World(requests_per_day=volume, load=1.0, quality_change=0.125, positive_change=0.125) for volume in _VOLUMES
 }
@@ -82,10 +90,13 @@ def sooner_tables(runs: int, pool: Executor) -> dict[str, str]:
     loads = [(volume, months(world)) for volume, world in LOADED.items()]
     watches = [(volume, case, _watches(pool, runs, case, volume)) for volume in _VOLUMES for case in WATCHED]
     late = [
-        (volume, after_h, looks, _watches(pool, runs, turns_bad(after_h), volume, looks_per_hour=looks))
-        for volume in _VOLUMES
-        for looks in (1, 6)
-        for after_h in LATE_H
+        (
+            cell,
+            after_h,
+            looks,
+            _watches(pool, runs, turns_bad(after_h), cell.requests_per_day, cell.activity, looks_per_hour=looks),
+        )
+        for cell, after_h, looks in LATE
     ]
     return {
         "ramp": ramp_table(cells),
@@ -179,25 +190,34 @@ def watch_table(rows: Iterable[tuple[int, WatchedCase, WatchedOutcome]]) -> str:
     return "\n".join(lines)
 
 
-def late_table(rows: Iterable[tuple[int, int, int, WatchedOutcome]]) -> str:
+def late_table(rows: Iterable[tuple[Cell, int, int, WatchedOutcome]]) -> str:
     """A model that fails 30 % of its answers from some hour after the promotion on."""
     lines = [
-        "| requests a day | looks | turns bad after | watches | returned | within 200 failing answers "
+        "| requests a day, users | looks | turns bad after | watches | returned | within 200 failing answers "
         "| failing answers: median, most |",
-        "|--:|---|--:|--:|--:|--:|--:|",
+        "|---|---|--:|--:|--:|--:|--:|",
     ]
-    for volume, after_h, looks, of in rows:
+    for cell, after_h, looks, of in rows:
         every = "every hour" if looks == 1 else f"every {60 // looks} minutes"
         failing = "–" if of.median_failing is None else f"{of.median_failing:.0f}, {of.most_failing}"
         lines.append(
-            f"| {volume:,} | {every} | {after_h} h | {of.runs} | {_percent(of.returned)} | {_percent(of.within)} | "
+            f"| {cell} | {every} | {after_h} h | {of.runs} | {_percent(of.returned)} | {_percent(of.within)} | "
             f"{failing} |"
         )
     return "\n".join(lines)
 
 
-def _watches(pool: Executor, runs: int, case: WatchedCase, volume: int, *, looks_per_hour: int = 1) -> WatchedOutcome:
-    one = partial(simulate_watch, case, World(requests_per_day=volume), looks_per_hour=looks_per_hour)
+def _watches(
+    pool: Executor,
+    runs: int,
+    case: WatchedCase,
+    volume: int,
+    activity: Activity = "lognormal",
+    *,
+    looks_per_hour: int = 1,
+) -> WatchedOutcome:
+    world = World(requests_per_day=volume, activity=activity)
+    one = partial(simulate_watch, case, world, looks_per_hour=looks_per_hour)
     return watched_outcome(list(pool.map(one, range(FIRST_SEED, FIRST_SEED + runs), chunksize=5)))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.harness.require import FULL
+from tests.simulation.ramps import Cell
 from tests.simulation.sooner import late_table, watch_table
 from tests.simulation.traffic import Activity, World
 from tests.simulation.watched import (
@@ -85,8 +86,10 @@ def test_the_table() -> None:
     assert (found.within, found.median_failing, found.most_failing) == (0.5, 60, 60)
     row = watch_table([(500, CASES["30 % errors at once"], found)]).splitlines()[2]
     assert row == "| 500 | 30 % errors at once | 2 | 50 % | 50 % | 60, 60 | 5 | 50 % | 0 |"
-    late = late_table([(500, 12, 6, found), (5000, 0, 1, watched_outcome([kept]))]).splitlines()[2:]
+    late = late_table(
+        [(Cell(500, "zipf"), 12, 6, found), (Cell(5000, "lognormal"), 0, 1, watched_outcome([kept]))]
+    ).splitlines()[2:]
     assert late == [
-        "| 500 | every 10 minutes | 12 h | 2 | 50 % | 50 % | 60, 60 |",
-        "| 5,000 | every hour | 0 h | 1 | 0 | 0 | – |",
+        "| 500 zipf | every 10 minutes | 12 h | 2 | 50 % | 50 % | 60, 60 |",
+        "| 5,000 lognormal | every hour | 0 h | 1 | 0 | 0 | – |",
     ]
