@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry
 from policies.records import Arm
 from proxy.loop.look.explain import history
 from proxy.loop.look.metrics import LoopMetrics
+from proxy.loop.tick import Loop
 from proxy.routes import read_routes
+from proxy.store.store import Store
 from proxy.web.console.road import road_of
 from tests.harness.loop import HOUR_S, World, actions, rules, settle
 
@@ -26,6 +28,20 @@ def world(root: Path) -> World:
 def samples(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
     found = [sample for family in registry.collect() for sample in family.samples]
     return {(sample.name, *sample.labels.values()): sample.value for sample in found}
+
+
+async def to_the_watch(stage: World, store: Store, loop: Loop) -> None:
+    """A challenger with users, and a promotion."""
+    await stage.chat(store, users=200)
+    await settle(loop)
+    await win(stage, store, loop)
+
+
+async def win(stage: World, store: Store, loop: Loop) -> None:
+    for _ in range(3):
+        stage.clock.advance(0.4 * HOUR_S)
+        await stage.chat(store, users=200, quality=BETTER)
+        await settle(loop)
 
 
 async def test_every_stage_is_in_the_journal_the_status_and_the_metrics(tmp_path: Path) -> None:
@@ -69,10 +85,7 @@ async def test_the_watch_is_shown_with_its_control_until_that_is_released(tmp_pa
         await stage.chat(store, users=200)
         await settle(loop)
         assert ("ratchet_watch_holdback_share",) not in samples(registry)
-        for _ in range(3):
-            stage.clock.advance(0.4 * HOUR_S)
-            await stage.chat(store, users=200, quality=BETTER)
-            await settle(loop)
+        await win(stage, store, loop)
         await stage.chat(store, users=200)
         await settle(loop)
         watch, seen = (await loop.status()).watch, samples(registry)
@@ -101,12 +114,7 @@ async def test_a_watch_has_parts_and_the_model_that_turns_bad_in_the_last_is_sen
     registry = CollectorRegistry()
     async with stage.store() as store:
         loop = stage.start(store, metrics=LoopMetrics(registry, stage.clock))
-        await stage.chat(store, users=200)
-        await settle(loop)
-        for _ in range(3):
-            stage.clock.advance(0.4 * HOUR_S)
-            await stage.chat(store, users=200, quality=BETTER)
-            await settle(loop)
+        await to_the_watch(stage, store, loop)
         first = read_routes(stage.routes_path)
         await stage.chat(store, users=200, each=6)
         stage.clock.advance(0.3 * stage.rules.ab_test.watch_hours * HOUR_S)
@@ -142,12 +150,7 @@ async def test_a_watch_without_its_first_parts_control_goes_on(tmp_path: Path) -
     stage = world(tmp_path)
     async with stage.store() as store:
         loop = stage.start(store)
-        await stage.chat(store, users=200)
-        await settle(loop)
-        for _ in range(3):
-            stage.clock.advance(0.4 * HOUR_S)
-            await stage.chat(store, users=200, quality=BETTER)
-            await settle(loop)
+        await to_the_watch(stage, store, loop)
         await stage.chat(store, users=200, each=6)
         stage.clock.advance(0.3 * stage.rules.ab_test.watch_hours * HOUR_S)
         assert actions(await settle(loop)) == ["RenewWatch"]

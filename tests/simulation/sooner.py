@@ -28,8 +28,8 @@ from tests.simulation.watched import (
     watched_outcome,
 )
 
-__all__ = ["LATE", "LOADED", "NAMES", "PASTS", "SEQUENCES", "WEATHERS", "Weather", "late_table", "load_table", "past_table",
-           "sequence_table", "sooner_tables", "watch_table", "weather_table"]  # fmt: skip
+__all__ = ["LATE", "LOADED", "NAMES", "PASTS", "SEQUENCES", "WEATHERS", "Weather", "late_table", "load_table",
+           "past_table", "sequence_table", "sooner_tables", "watch_table", "weather_table"]  # fmt: skip
 
 SEQUENCES: Final = (Cell(500, "lognormal"), Cell(2000, "zipf"))
 PASTS: Final = tuple(
