@@ -243,4 +243,5 @@ def _share(endings: Sequence[Ending], verdict: Verdict) -> str:
 
 
 def _percent(share: float) -> str:
-    return "0" if share == 0 else f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
+    """With a decimal where it would else be all, or next to nothing."""
+    return "0" if share == 0 else f"{100 * share:.1f} %" if share < 0.1 or 0.99 < share < 1 else f"{100 * share:.0f} %"
