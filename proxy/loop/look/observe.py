@@ -294,6 +294,7 @@ class Observer:
             return WatchFacts(
                 promoted_at=phase.promoted_at,
                 before=phase.before,
+                holdback_share=phase.holdback_share,
                 after=after,
                 old_champion_healthy=snapshot.previous.healthy,
             )
