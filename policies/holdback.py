@@ -32,7 +32,7 @@ from policies.estimates import Metric, Moments, metric_mean
 from policies.experiment import guardrails_of
 from policies.failures import log_e_of_failures
 from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, GuardrailState, check
-from policies.parts import MOST_PARTS, PartMoments, all_hours, asked, control_sleeps
+from policies.parts import MOST_PARTS, PartMoments, all_hours, control_sleeps, parts_to_ask
 from policies.stages import Stage, Stages
 from policies.wording import finite, odds
 
@@ -193,7 +193,7 @@ def _failures(half: Guardrail, compared: Compared, config: ABTestConfig) -> list
             log_e_of_failures(part.control, part.after, half.metric, tolerance=half.tolerance),
             _with_before(own, compared, config, part.after),
         )
-        for part in asked(compared.parts, half.metric, holdback_share=compared.holdback_share, least_users=least)
+        for part in parts_to_ask(compared.parts, half.metric, holdback_share=compared.holdback_share, least_users=least)
     ]
 
 

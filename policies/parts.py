@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from policies.estimates import Metric, Moments, metric_mean
 
-__all__ = ["MOST_PARTS", "PartMoments", "all_hours", "asked", "control_sleeps"]
+__all__ = ["MOST_PARTS", "PartMoments", "all_hours", "control_sleeps", "parts_to_ask"]
 
 MOST_PARTS: Final = 4
 """Of a watch. Each has the same part of what errors and refusals are given, so that none has to be foreseen."""
@@ -39,7 +39,7 @@ def control_sleeps(part: PartMoments, metric: Metric, *, holdback_share: float, 
     return control.observations < _SLEEPS * holdback_share * both
 
 
-def asked(
+def parts_to_ask(
     parts: Sequence[PartMoments], metric: Metric, *, holdback_share: float, least_users: float
 ) -> list[PartMoments]:
     """The parts as who has the failures is asked in them: each by itself, and the last one with enough of the control's

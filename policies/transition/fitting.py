@@ -138,8 +138,8 @@ def _fits_with_users(position: Position, action: Action) -> bool:
         case ReleaseControl(model_id=model), Watching(previous_id=mine, holdback_share=held):
             return model == mine and held > 0.0
         case RenewWatch(model_id=model, epoch=ended), Watching(previous_id=mine, holdback_share=held):
-            test_row = position.experiment
-            return model == mine and held > 0.0 and test_row is not None and ended == test_row.epoch
+            watched = position.experiment
+            return model == mine and held > 0.0 and watched is not None and ended == watched.epoch
         case (
             (ReturnTraffic(model_id=model) | FinishWatch(model_id=model) | HaltWatch(model_id=model)),
             Watching(previous_id=mine),

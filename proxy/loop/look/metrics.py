@@ -203,11 +203,9 @@ def _watch(seen: _Seen) -> Iterator[Metric]:
     yield _labelled("ratchet_watch_remaining_seconds", "Seconds until the old champion retires.", (), {(): left})
     held = None if facts is None else facts.holdback_share if facts.control is not None else 0.0
     yield _labelled("ratchet_watch_holdback_share", "Share of users that stay on the old champion.", (), {(): held})
-    served = {} if facts is None else {"champion": facts.requests, "control": facts.control_requests}
-    requests = {(arm,): count if count is None else float(count) for arm, count in served.items()}
+    requests = {} if facts is None else {("champion",): facts.requests, ("control",): facts.control_requests}
     yield _labelled("ratchet_watch_requests", "Requests since the promotion.", ("arm",), requests)
-    seen_users = {} if facts is None else {"champion": facts.users, "control": facts.control_users}
-    users = {(arm,): count if count is None else float(count) for arm, count in seen_users.items()}
+    users = {} if facts is None else {("champion",): facts.users, ("control",): facts.control_users}
     help_ = "Distinct users since the promotion, in the part of the watch that has most."
     yield _labelled("ratchet_watch_users", help_, ("arm",), users)
     parts = None if found is None else float(found.parts)

@@ -146,8 +146,7 @@ async def _watched(store: Store, status: Status, experiment: Experiment | None, 
     if end is None:
         if watch is None:
             return RoadStep(name="Watch", state="next")
-        why = " ".join((f"{wording.duration(watch.remaining_hours)} to go.", *watch.reasons))
-        return RoadStep(name="Watch", state="now", verdict="Running", sentence=why)
+        return RoadStep(name="Watch", state="now", verdict="Running", sentence=" ".join(watch.reasons))
     state, verdict, sentence = _WATCH_ENDS[end.action]
     return RoadStep(
         name="Watch",

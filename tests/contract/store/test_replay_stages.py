@@ -17,7 +17,7 @@ from proxy.clock import ManualClock
 from proxy.config import LoopConfig
 from proxy.loop.backtest.evidence import EvidenceAgain
 from proxy.loop.backtest.happened import what_happened
-from proxy.loop.backtest.paper import PaperTest
+from proxy.loop.backtest.paper import PaperTest, PaperVerdict, PaperWatch
 from proxy.loop.backtest.simulate import decide_again
 from proxy.loop.build import rules_of
 from proxy.loop.codec import from_json
@@ -61,6 +61,15 @@ async def rises_decided_again(story: Story, stages: tuple[float, ...]) -> list[s
     return [other.would_be for other in others if other.was == "RaiseShare"]
 
 
+def ends_as_it_did(told: PaperTest | PaperWatch, action: str) -> PaperVerdict:
+    """What ends it on paper: the same as in earnest, within one check."""
+    assert told.really is not None
+    assert told.decision is not None
+    assert (told.really.action, told.decision.action) == (action, action)
+    assert abs(told.decision.at - told.really.at) <= CHECK_S
+    return told.decision
+
+
 def assert_as_it_was(test: PaperTest) -> None:
     assert [epoch.share for epoch in test.epochs] == list(RAMP)
     assert [epoch.goes_on for epoch in test.epochs] == [False, True, True]
@@ -69,16 +78,10 @@ def assert_as_it_was(test: PaperTest) -> None:
     for rise, epoch in zip(rises[:2], test.epochs, strict=False):
         assert rise is not None
         assert abs(epoch.ended_at - rise.at) <= CHECK_S
-    assert test.really is not None
-    assert test.decision is not None
-    assert (test.really.action, test.decision.action) == ("BeginPromotion", "BeginPromotion")
-    assert abs(test.decision.at - test.really.at) <= CHECK_S
+    ends_as_it_did(test, "BeginPromotion")
     assert test.watch is not None
-    assert test.watch.really is not None
-    assert test.watch.decision is not None
-    assert (test.watch.really.action, test.watch.decision.action) == ("ReturnTraffic", "ReturnTraffic")
+    ends_as_it_did(test.watch, "ReturnTraffic")
     assert test.watch.decision.verdict == "return_traffic"
-    assert abs(test.watch.decision.at - test.watch.really.at) <= CHECK_S
     assert test.watch.holdback_share == 0.1
     assert test.watch.stored_requests == test.watch.counted_requests > 200
     assert (test.notes, test.watch.notes) == ((), ())
@@ -173,11 +176,8 @@ async def test_a_watch_in_parts_comes_out_as_it_did(store: Store, clock: ManualC
     assert len(row.watch_epochs) == 2
     test = await story.again()
     assert test.watch is not None
-    assert test.watch.really is not None
-    assert test.watch.decision is not None
-    assert (test.watch.really.action, test.watch.decision.action) == ("ReturnTraffic", "ReturnTraffic")
+    ends_as_it_did(test.watch, "ReturnTraffic")
     assert test.watch.decision.reasons[0] in test.watch.really.why
-    assert abs(test.watch.decision.at - test.watch.really.at) <= CHECK_S
     assert test.watch.stored_requests == test.watch.counted_requests > 1500
     assert test.watch.notes == ()
     frozen = (await story.again(holdback_share=0.0)).watch  # without a control there are no parts to count afresh
@@ -236,10 +236,7 @@ async def test_a_pause_holds_on_paper_what_it_held_in_earnest(store: Store, cloc
     await store.commands.submit("resume", who="ada", why="it is over", args={})
     await story.go_on(minutes=3)
     test = await story.again()
-    assert test.really is not None
-    assert test.decision is not None
-    assert (test.really.action, test.decision.action) == ("BeginPromotion", "BeginPromotion")
-    assert abs(test.decision.at - test.really.at) <= CHECK_S
+    ends_as_it_did(test, "BeginPromotion")
     held, decided = test.verdicts
     assert (held.verdict, held.action) == ("promote", None)
     assert decided.at - held.at > 5 * CHECK_S
@@ -256,10 +253,7 @@ async def test_a_challenger_that_was_silent_is_silent_on_paper(
     story.world.deployer.dead.update(story.world.deployer.ever)
     await story.go_on(minutes=30)
     test = await story.again()
-    assert test.really is not None
-    assert test.decision is not None
-    assert (test.really.action, test.decision.action) == ("RollBack", "RollBack")
-    assert abs(test.decision.at - test.really.at) <= CHECK_S
+    ends_as_it_did(test, "RollBack")
     config = LoopConfig(ab_test_config=story.config)
     impatient = await story.again_with(config, rules=replace(rules_of(config), ready_timeout_s=120.0))
     assert impatient.decision is not None
@@ -299,10 +293,7 @@ async def test_the_users_past_is_on_paper_what_it_was(store: Store, clock: Manua
 
     tests = [await story.again(), await story.again(history_days=14.0)]
     for test in tests:
-        assert test.really is not None
-        assert test.decision is not None
-        assert (test.really.action, test.decision.action) == ("BeginPromotion", "BeginPromotion")
-        assert abs(test.decision.at - test.really.at) <= CHECK_S
+        ends_as_it_did(test, "BeginPromotion")
     assert tests[0].decision == tests[1].decision
     read_again = "the users' past is that of the records that are still stored"
     assert [read_again in test.notes for test in tests] == [False, True]
