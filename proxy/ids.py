@@ -115,7 +115,10 @@ class KeyRing:
         self._clock: Clock = clock or SystemClock()
         self._document: dict[str, Any] = {}
         self._stamp: tuple[int, int] = _UNREAD
-        self._macs: dict[int, blake2b] = {}
+        self._macs: dict[int, list[blake2b]] = {}
+        """By id: one, but where two hosts have begun with keys of their own that happen to have the same id."""
+        self._signers: list[blake2b] = []
+        """The same in the order of the file."""
         self._signing_id = 0
         self._in_memory = spare is not None
         if spare is not None:
@@ -177,8 +180,8 @@ class KeyRing:
         A key that was rotated in since the file was `instead_of` stays, and signs when its time has come.
         """
         with _one_writer(self._path):
-            known = {entry["id"] for ring in (document, instead_of) for entry in ring["signing"]}
-            rotated = [entry for entry in _read_ring(self._path)["signing"] if entry["id"] not in known]
+            known = {_identity(entry) for ring in (document, instead_of) for entry in ring["signing"]}
+            rotated = [entry for entry in _read_ring(self._path)["signing"] if _identity(entry) not in known]
             taken = {**document, "signing": [*document["signing"], *rotated]}
             _write_secret(self._path, taken).replace(self._path)
         self.reload()
@@ -203,10 +206,11 @@ class KeyRing:
 
     def _take(self, document: Mapping[str, Any]) -> None:
         """Have this ring from now on."""
-        self._macs = {
-            entry["id"]: blake2b(digest_size=_MAC_BYTES, key=bytes.fromhex(entry["key"]), person=_PERSON)
-            for entry in document["signing"]
-        }
+        self._macs, self._signers = {}, []
+        for entry in document["signing"]:
+            mac = blake2b(digest_size=_MAC_BYTES, key=bytes.fromhex(entry["key"]), person=_PERSON)
+            self._macs.setdefault(entry["id"], []).append(mac)
+            self._signers.append(mac)
         self._document = dict(document)
         self._choose_signer()
         self._pepper = bytes.fromhex(document["pepper"])
@@ -214,9 +218,10 @@ class KeyRing:
 
     def _choose_signer(self) -> None:
         now = self._clock.now()
-        due = [entry["id"] for entry in self._document["signing"] if _signs_from(entry) <= now]
-        self._signing_id = due[-1] if due else self._document["signing"][0]["id"]
-        self._signer = self._macs[self._signing_id]
+        signing = self._document["signing"]
+        place = max((place for place, entry in enumerate(signing) if _signs_from(entry) <= now), default=0)
+        self._signing_id = signing[place]["id"]
+        self._signer = self._signers[place]
         self._signature_end = self._signing_id.to_bytes()
 
     def sign(self, uuid: bytes) -> bytes:
@@ -227,12 +232,12 @@ class KeyRing:
 
     def signed(self, uuid: bytes, signature: bytes) -> bool:
         """True where `signature` is what `sign` gave, now or before a rotation. The comparison takes constant time."""
-        keyed = self._macs.get(signature[-1])
-        if keyed is None:
-            return False
-        mac = keyed.copy()
-        mac.update(uuid)
-        return compare_digest(mac.digest(), signature[:-1])
+        found = False
+        for keyed in self._macs.get(signature[-1], ()):
+            mac = keyed.copy()
+            mac.update(uuid)
+            found |= compare_digest(mac.digest(), signature[:-1])
+        return found
 
     def user_hash(self, key: bytes) -> int:
         """Signed 64-bit hash of a raw user key. Keyed: without `keys.json` it cannot be guessed back."""
@@ -308,10 +313,10 @@ def merge_rings(mine: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str,
 
     Of two replicas of one install (the same pepper), a key that is not shared yet comes from a rotation, and signs when
     its time has come. A replica that had to begin with a ring of its own joins: what it signed stays valid, the shared
-    key signs and the shared pepper counts. Where two keys have the same id, the shared one stays.
+    key signs and the shared pepper counts, also where both keys happen to have the same id.
     """
-    known = {entry["id"] for entry in shared["signing"]}
-    fresh = [entry for entry in mine["signing"] if entry["id"] not in known]
+    known = {_identity(entry) for entry in shared["signing"]}
+    fresh = [entry for entry in mine["signing"] if _identity(entry) not in known]
     rotated = mine["pepper"] == shared["pepper"]
     signing = [*shared["signing"], *fresh] if rotated else [*fresh, *shared["signing"]]
     return {**shared, "signing": signing}
@@ -322,6 +327,11 @@ def _new_key(taken: set[int]) -> dict[str, Any]:
     if not free:
         raise ValueError("the key ring is full (256 signing keys): remove the oldest ones from keys.json")
     return {"id": secrets.choice(free), "key": secrets.token_hex(_KEY_BYTES)}
+
+
+def _identity(entry: Mapping[str, Any]) -> tuple[int, str]:
+    """An id is one byte: of two hosts that begin with keys of their own, one pair in 256 has the same."""
+    return entry["id"], entry["key"]
 
 
 def _signs_from(entry: Mapping[str, Any]) -> float:

@@ -191,16 +191,17 @@ class UserDeletion:
         self._add(facts.pop("place"), facts.pop("found"), facts.pop("removed"), host=host, **facts)
 
     async def _archive(self, store: Store, url: str, hashes: Sequence[int]) -> None:
-        """Days that hold the user are written anew. Another pass may be running; then this one waits for it."""
+        """Days that hold the user are written anew. Another pass may be running, or have been killed; then this one
+        waits until it has ended or counts as dead."""
         from proxy.cli.stores import open_place
         from proxy.clock import SystemClock
         from proxy.store.control.leases import HeldError
 
-        deadline = asyncio.get_running_loop().time() + self.wait_s
         try:
             place = open_place(url)
-            from proxy.store.archive import Archiver
+            from proxy.store.archive import PASS_KEEPS_S, Archiver
 
+            deadline = asyncio.get_running_loop().time() + max(self.wait_s, PASS_KEEPS_S + _ASK_S)
             archiver = Archiver(store, place, SystemClock())
             while True:
                 try:

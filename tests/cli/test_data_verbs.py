@@ -185,6 +185,22 @@ def test_delete_asks_then_deletes_one_user_only(install: Install) -> None:
     assert len(answer(on(install, "records", "list", "--json"))) == 1
 
 
+def test_a_deletion_outlasts_a_pass_of_the_archive_that_was_killed(install: Install, tmp_path: Path) -> None:
+    """Nobody renews its lease any more. How long to wait for other hosts is another question."""
+    asyncio.run(install.fill([install.record(user="ann")]))
+    asyncio.run(leave_a_pass(install, for_s=1.0))
+    archive = str(tmp_path / "archive")
+    deleted = on(install, "records", "delete", "--user", "ann", "--yes", "--json", "--wait", "0", "--archive", archive)
+    assert answer(deleted)["records"] == 1
+
+
+async def leave_a_pass(install: Install, for_s: float) -> None:
+    """One that has ended without a word keeps others away for so long."""
+    store = await install.open_store()
+    assert await store.leases.acquire("archive", "killed", ttl_s=for_s) is not None
+    await store.close()
+
+
 def test_a_name_with_a_session_in_it_is_the_person(install: Install) -> None:
     composite = '{"account_uuid":"ann","device_id":"d","session_id":"s"}'
     former = install.record(user=composite)  # as it was recorded when names were taken whole

@@ -10,8 +10,8 @@ what retention has dropped from the store since. The columns are in `table.py`.
 pyarrow and fsspec come with `pip install 'ratchet-proxy[archive]'`; buckets need their driver too (s3fs, gcsfs, adlfs).
 """
 
-from proxy.store.archive.archiver import ArchivedDay, Archiver
+from proxy.store.archive.archiver import PASS_KEEPS_S, ArchivedDay, Archiver
 from proxy.store.archive.location import ArchiveStore
 from proxy.store.archive.source import ArchiveSource
 
-__all__ = ["ArchiveSource", "ArchiveStore", "ArchivedDay", "Archiver"]
+__all__ = ["PASS_KEEPS_S", "ArchiveSource", "ArchiveStore", "ArchivedDay", "Archiver"]

@@ -31,11 +31,12 @@ from proxy.store.tables.partitions import DAY_S
 from proxy.store.tables.values import RecordView
 from proxy.version import __version__
 
-__all__ = ["ArchivedDay", "Archiver"]
+__all__ = ["PASS_KEEPS_S", "ArchivedDay", "Archiver"]
 
 _BATCH: Final = 200
 _LEASE: Final = "archive"
-_LEASE_S: Final = 120.0
+PASS_KEEPS_S: Final = 120.0
+"""So long after its last sign of life a pass that was killed keeps others away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,11 +220,11 @@ class Archiver:
 
     async def _hold(self) -> Lease:
         """Take or keep the lease."""
-        lease = await self._store.leases.acquire(_LEASE, self._holder, ttl_s=_LEASE_S)
+        lease = await self._store.leases.acquire(_LEASE, self._holder, ttl_s=PASS_KEEPS_S)
         if lease is None:
             other = await self._store.leases.get(_LEASE)
             raise HeldError(f"another pass of the archive is running ({other.holder if other else 'unknown'})")
-        self._renew_at = self._clock.now() + _LEASE_S / 4
+        self._renew_at = self._clock.now() + PASS_KEEPS_S / 4
         return lease
 
 
