@@ -240,7 +240,7 @@ def main() -> None:
     options.add_argument("--key-file", type=Path)
     options.add_argument("--reflect-url")
     options.add_argument("--reflect-model")
-    options.add_argument("--calls", type=int, default=600, help="answers of the model that a run may take")
+    options.add_argument("--calls", type=int, default=800, help="answers of the model that a run may take")
     given = options.parse_args()
     key = given.key_file.read_text().strip() if given.key_file else None
     model = Endpoint(given.url, given.model, key)

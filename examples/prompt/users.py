@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.request import Request, urlopen
 
-ROUNDS = 100
+ROUNDS = 400
 RATCHET = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
 
 

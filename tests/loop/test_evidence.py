@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,8 +32,11 @@ USERS = 200
 _log = logging.getLogger(__name__)
 
 
-async def a_test_with_votes(store: Store, clock: ManualClock) -> tuple[Experiment, list[NewRecord]]:
-    """An experiment of 200 users, each with one answer and a vote; the challenger's fail one `plan` of two."""
+async def a_test_with_votes(
+    store: Store, clock: ManualClock, *, liked: Callable[[int], bool] = lambda at: at % 3 > 0, fails: bool = True
+) -> tuple[Experiment, list[NewRecord]]:
+    """An experiment of 200 users, each with one answer and a vote; where it `fails`, the challenger does so for one
+    `plan` of two."""
     lease = await store.leases.acquire("loop", "test", ttl_s=60)
     assert lease is not None
     row = Experiment(id=1, champion_model_id=1, challenger_model_id=2, salt="00", share=0.5, frozen={"icc": 0.1})
@@ -42,12 +46,12 @@ async def a_test_with_votes(store: Store, clock: ManualClock) -> tuple[Experimen
         exchange(
             now_us + number * 1000, rng, experiment_id=1, epoch=1, arm=Arm(number % 2), user_hash=number, quality=1.0,
             tags={"plan": "free" if number % 4 < 2 else "paid"}, aliases=(),
-            status=503 if number % 4 == 1 and number > 7 else 200,
+            status=503 if fails and number % 4 == 1 and number > 7 else 200,
         )
         for number in range(USERS)
     ]  # fmt: skip
     votes = [
-        vote(record.id, now_us + 1_000_000, rng, feedback=1 if number % 3 else -1)
+        vote(record.id, now_us + 1_000_000, rng, feedback=1 if liked(number) else -1)
         for number, record in enumerate(records)
     ]
     await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(records), votes=tuple(votes)))
@@ -91,6 +95,44 @@ async def test_harm_in_a_tag_is_seen_in_what_the_store_has_counted(tmp_path: Pat
     assert harm["plan=free"] is not None
     assert harm["plan=free"].startswith("errors: ")
     assert seen.verdict is Verdict.ROLL_BACK, "half of all answers, too"
+    await store.close()
+
+
+class SlowClock(ManualClock):
+    """Half a second passes between one look at it and the next."""
+
+    def monotonic(self) -> float:
+        self.advance(0.5)
+        return super().monotonic()
+
+
+@pytest.mark.parametrize(("clock", "seen"), [(ManualClock(), True), (SlowClock(), False)], ids=["quick", "slow"])
+async def test_who_carries_the_evidence_is_read_anew_at_each_look_unless_that_takes_long(
+    tmp_path: Path, clock: ManualClock, seen: bool
+) -> None:
+    """A look that finds it carried by a few must not hold back for a minute what the next votes have proven."""
+    store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=clock)
+    row, _ = await a_test_with_votes(store, clock, liked=lambda number: number % 2 > 0 or number % 3 > 0, fails=False)
+    wins = ABTestConfig(
+        quality_weight=0, latency_weight=0, feedback_weight=1, min_duration_hours=0, max_duration_hours=1e6
+    )
+    reader = EvidenceReader(store=store, clock=clock, ab_test=wins)
+
+    async def voters() -> int:
+        carriers = await reader.carriers(row, await reader.facts(row))
+        assert carriers is not None, "a promotion hangs on nothing else"
+        return sum(carriers.voters)
+
+    assert await voters() == USERS
+    rng, now_us = random.Random(3), int(clock.now() * 1e6)
+    one_more = exchange(
+        now_us - 1000, rng, experiment_id=1, epoch=1, arm=Arm.CHALLENGER, user_hash=USERS, quality=1.0, aliases=()
+    )
+    batch = IngestBatch(writer="", segment=0, offset=1, records=(one_more,), votes=(vote(one_more.id, now_us, rng),))
+    await store.ingest.apply(batch)
+    assert await voters() == USERS + seen
+    clock.advance(61.0)
+    assert await voters() == USERS + 1
     await store.close()
 
 

@@ -36,6 +36,8 @@ Voters = AsyncIterable[tuple[Arm, int, Mapping[int, UserTotals], bool]]
 Pasts = Callable[[Sequence[int]], Awaitable[Mapping[int, PastVector]]]
 """What units did before the experiment, of those that have a past."""
 _READ_FOR_S: Final = 60.0
+_TIMES_ITS_READING: Final = 100.0
+"""So much longer than it took a reading of all voters is used: it costs one part in a hundred of the time at most."""
 _TAGS: Final = 20
 """As many as can have 5 % of the requests, where there is one name; with more names each has fewer values."""
 _NEWEST: Final = 2000
@@ -69,7 +71,7 @@ async def carriers_of(
 
 @dataclass(slots=True, kw_only=True)
 class EvidenceReader:
-    """Asks the store, and remembers the answers for a minute."""
+    """Asks the store, and remembers the answers for a minute at most."""
 
     store: Store
     clock: Clock
@@ -79,7 +81,7 @@ class EvidenceReader:
     judge: JudgeFacts | None = None
     """The judge of the settings; None: there is none."""
     _carriers: dict[tuple[int, int], tuple[float, Carriers]] = field(default_factory=dict)
-    """By experiment and epoch, with the monotonic time of the reading."""
+    """By experiment and epoch, with the monotonic time until which the reading will do."""
     _clusters: Counter[int] = field(default_factory=Counter)
     _clusters_at: float = -math.inf
     _judge_counts: tuple[float, bool] = (-math.inf, False)
@@ -131,20 +133,22 @@ class EvidenceReader:
         return {tag: facts[tag] for tag in most}
 
     async def carriers(self, row: Experiment, facts: ExperimentFacts) -> Carriers | None:
-        """Who carries it, where a promotion hangs on nothing else. All units that have voted are read for it, so that
-        while it waits what was read a minute ago will do: it cannot let anything pass that it held."""
+        """Who carries it, where a promotion hangs on nothing else. All units that have voted are read for it: where
+        that takes long, what was read a while ago will do while it waits. It cannot let anything pass that it held."""
         weights = forgeable(facts, self.ab_test, self.clock.now(), open_scores=self.open_scores)
         if not weights:
             return None
         key = row.id, row.epoch
-        read_at, carriers = self._carriers.get(key, (-math.inf, None))
-        if carriers is None or not self._is_fresh(read_at):
+        good_until, carriers = self._carriers.get(key, (-math.inf, None))
+        began = self.clock.monotonic()
+        if carriers is None or began >= good_until:
             epochs = [stage.epoch for stage in row.stages]
             voters = self.store.statistics.voters(row.id, epochs, tuple(weights))
             icc = Terms.of(row.frozen).icc
             pasts = partial(self.store.pasts.of, row.id, icc=icc)
             carriers = await carriers_of(facts, voters, weights, icc, pasts if facts.champion.past else None)
-            self._carriers = {key: (self.clock.monotonic(), carriers)}
+            ended = self.clock.monotonic()
+            self._carriers = {key: (ended + min(_READ_FOR_S, _TIMES_ITS_READING * (ended - began)), carriers)}
         return carriers
 
     async def note(self) -> str | None:
