@@ -66,6 +66,8 @@ _NOT_YET = 503
 
 Why = Annotated[str, typer.Option(help="The reason; it is kept with the decision.", show_default=False)]
 Who = Annotated[str | None, typer.Option(help="Who gives the command.", show_default="the user name")]
+_WAIT_S = 30.0
+"""A machine that is busy with a training, or has just started, may take some of it."""
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the loop's answer.")]
 
 
@@ -83,7 +85,7 @@ def _simple(verb: Verb) -> Callable[..., None]:
     """A command that takes no arguments of its own."""
 
     def command(
-        why: Why, who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
+        why: Why, who: Who = None, wait: Wait = _WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
         admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
     ) -> None:  # fmt: skip
         submit(verb, {}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
@@ -102,7 +104,7 @@ cancel = _simple(Verb.CANCEL)
 
 def trigger(
     why: Why, no_train: Annotated[bool, typer.Option("--no-train", help="Prepare the data and stop there.")] = False,
-    who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
+    who: Who = None, wait: Wait = _WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Retrain now, whatever the triggers say."""
@@ -112,7 +114,7 @@ def trigger(
 
 def share(
     share: Annotated[float, typer.Argument(min=0, max=1, help="Share of the users, 0 to 1.")], why: Why,
-    who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
+    who: Who = None, wait: Wait = _WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Change the challenger's share of the users; it stays there until the test ends. If the share rises, the evidence
@@ -130,7 +132,7 @@ def deploy(
         ),
     ],
     why: Why = "to be served again",
-    who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
+    who: Who = None, wait: Wait = _WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Serve a model as the challenger without training one: that of an earlier run (whose deployment failed, say), or
@@ -165,7 +167,7 @@ def challenge(
         typer.Option(help="JSON file: what is changed in its requests (system, examples, parameters).",
                      show_default=False),
     ] = None,
-    who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
+    who: Who = None, wait: Wait = _WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Bring a challenger of your own: an endpoint, another model of the champion's server, or the champion asked
@@ -236,7 +238,7 @@ def submit(
     where: Where,
     *,
     who: str | None = None,
-    wait_s: float = 10.0,
+    wait_s: float = _WAIT_S,
     json: bool = False,
 ) -> None:
     """Give the loop a command and print what it answers within `wait_s` seconds."""
