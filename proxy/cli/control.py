@@ -62,12 +62,12 @@ __all__ = [
 ]
 
 _POLL_S = 0.2
+_WAIT_S = 30.0
+"""The loop answers within a second or two; on a machine that trains, or right after a start, within ten or twenty."""
 _NOT_YET = 503
 
 Why = Annotated[str, typer.Option(help="The reason; it is kept with the decision.", show_default=False)]
 Who = Annotated[str | None, typer.Option(help="Who gives the command.", show_default="the user name")]
-_WAIT_S = 30.0
-"""A machine that is busy with a training, or has just started, may take some of it."""
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the loop's answer.")]
 
 
@@ -285,7 +285,7 @@ def _give(order: _Order, why: str, where: Where, *, who: str | None, wait_s: flo
     if json:
         print_json(command)
     elif command["state"] == "pending":
-        say(f"{verb} is queued as command {command['id']}; the loop has not answered yet")
+        say(f"{verb} is queued as command {command['id']}; the loop has not answered yet (`ratchet history`)")
     elif command["state"] == "done":
         say(f"{verb}: {command['detail'] or 'done'}")
     if command["state"] == "refused":

@@ -139,7 +139,7 @@ def test_a_refused_order_fails_with_the_loops_reason(install: Install) -> None:
 def test_an_order_that_is_not_answered_in_time_is_said_to_wait(install: Install) -> None:
     with Controller(install, CommandState.PENDING).serving() as url:
         result = ratchet(install, "pause", "--why", "now", "--wait", "0", "--admin-url", url)
-    assert (result.exit_code, "has not answered yet" in result.output) == (0, True)
+    assert (result.exit_code, "has not answered yet (`ratchet history`)" in result.output) == (0, True)
 
 
 def test_an_order_needs_a_reason(install: Install) -> None:
