@@ -98,7 +98,7 @@
       let column = 0;
       for (const cell of row.cells) {
         const whole = cell.colSpan >= names.length;
-        if (cell.tagName === "TD" && !whole && names[column]) cell.dataset.label ??= names[column];
+        if (cell.tagName === "TD" && !whole && names[column]) cell.dataset.label = names[column];
         column += cell.colSpan;
       }
     }
