@@ -23,7 +23,7 @@ from tests.harness.chromium import open_browser, watched_page
 from tests.harness.console_data import Admin, ConsoleStage
 
 _IMAGES = Path(__file__).parents[2] / "docs/images"
-_COLOURS = 200
+_COLOURS = 256
 _KEYS = {"pepper": "5a" * 32, "signing": [{"id": 1, "key": "a5" * 32}]}
 _ZONE = "Europe/Berlin"
 _SINCE_S = 40
