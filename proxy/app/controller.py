@@ -32,9 +32,11 @@ from proxy.app.heartbeat import ReplicaHeartbeat, replica_id
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.judging import Judging
 from proxy.app.last_flush import FLUSH_S, LastFlush
+from proxy.app.listeners import public_address
 from proxy.app.logs import configure_logging
 from proxy.app.loop_service import LoopService
 from proxy.app.orphans import end_stuck_controller
+from proxy.app.own_votes import OwnVotes
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir, open_to_others
 from proxy.app.priority import lower_priority, raise_priority
@@ -46,7 +48,7 @@ from proxy.app.timekeeping import Timekeeper
 from proxy.app.troubles import Troubles
 from proxy.clock import AdjustedClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
-from proxy.ids import KeyRing
+from proxy.ids import KeyRing, RecordIds
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.limits import Guesses
 from proxy.log_throttle import ThrottledLog
@@ -123,6 +125,7 @@ class Controller:
             lambda: self._heartbeat.replicas,
         )
         self._judging = Judging(self._config.judge, self._metrics.registry, self._clock)
+        self._votes = OwnVotes(self._config, self._data.spool, RecordIds(self._keys), self._clock)
         self._ingestor: Ingestor | None = None
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
         self._archive_metrics = ArchiveMetrics(self._metrics.registry, self._config.store.archive, self._clock)
@@ -191,6 +194,7 @@ class Controller:
             parts.append(spawn(self._keep_running("judge", lambda: self._judge(store), stop), name="judge"))
         await stop.wait()
         _log.info("storing the rest of the spool")
+        await self._votes.close()
         await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if shutdown.orphaned else FLUSH_S)
         await cancel_and_wait(parts)
         drain_s = self._config.server.drain_seconds
@@ -354,6 +358,8 @@ class Controller:
             explain=self._loop_service.explain,
             history=self._loop_service.history,
             guesses=Guesses(self._clock, count=self._metrics.refused_token),
+            vote=self._votes.write,
+            listening=lambda: asyncio.to_thread(public_address, self._data),
         )
         return with_console(services, self._config.training_dir)
 

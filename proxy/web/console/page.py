@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import jinja2
 from markupsafe import Markup
@@ -95,6 +96,18 @@ class Console:
     async def status(self) -> Status:
         """What the loop sees and decides."""
         return await self.services.status()
+
+    def grafana(self, dashboard: str, since_s: float, until_s: float | None = None) -> str | None:
+        """Our dashboard of that name from `since_s` to `until_s` (Unix seconds), or of the last `since_s` seconds until
+        now; None where no Grafana is known."""
+        url = self.services.config.admin.grafana_url
+        if url is None:
+            return None
+        if until_s is None:
+            span = {"from": f"now-{since_s:.0f}s", "to": "now"}
+        else:
+            span = {"from": f"{since_s * 1000:.0f}", "to": f"{until_s * 1000:.0f}"}
+        return f"{url.rstrip('/')}/d/ratchet-{dashboard}?{urlencode(span)}"
 
     def page(self, handler: Handler) -> Handler:
         """`handler`, with its errors as pages."""

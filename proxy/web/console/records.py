@@ -21,6 +21,7 @@ from proxy.store.tables.columns import SHOWN
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordFilter
 from proxy.web.console.page import Console
+from proxy.web.console.voting import name_of, voting_context
 from proxy.web.console.wording import no_sample_words
 from proxy.web.documents import iso, parse_filter, row_document
 from proxy.web.records import find_record, full_document
@@ -104,6 +105,7 @@ class _Pages:
             "record": record,
             "exchange": shown,
             "created_s": view.row.created_us / 1e6,
+            **voting_context(view, name_of(request), self._console.services.vote is not None),
             "no_sample": no_sample_words(view),
             "more": [(column.label, record[name]) for name, column in SHOWN if column.label is not None],
         }
