@@ -36,4 +36,51 @@
   const offer = () => { for (const hidden of all("[data-copy][hidden]")) hidden.hidden = false; };
   document.addEventListener("htmx:afterSettle", offer);
   offer();
+
+  // Filters under a name of the reader's: kept in this browser, as addresses that mean the same anywhere.
+  const KEY = "ratchet-filters";
+  function saved() {
+    try {
+      const found = JSON.parse(localStorage.getItem(KEY) || "[]");
+      return Array.isArray(found) ? found.filter((one) => typeof one.name === "string" && /^\/records(\?|$)/.test(one.url)) : [];
+    } catch { return []; }
+  }
+  function keep(filters) {
+    try { localStorage.setItem(KEY, JSON.stringify(filters)); return true; } catch { return false; }
+  }
+  function show() {
+    for (const list of all("[data-saved]")) {
+      const filters = saved();
+      list.hidden = !filters.length;
+      list.replaceChildren(...filters.map(({ name, url }) => {
+        const item = document.createElement("li"), link = document.createElement("a"), forget = document.createElement("button");
+        link.href = url;
+        link.textContent = name;
+        forget.type = "button";
+        forget.className = "quiet";
+        forget.textContent = "✕";
+        forget.setAttribute("aria-label", `Forget the filter ${name}`);
+        forget.addEventListener("click", () => {
+          keep(saved().filter((one) => one.name !== name));
+          show();
+          say(`The filter ${name} is forgotten.`);
+        });
+        item.append(link, forget);
+        return item;
+      }));
+    }
+  }
+  for (const form of all("[data-save]")) {
+    form.hidden = false;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const name = form.elements.name.value.trim();
+      if (!name) return;
+      const done = keep([...saved().filter((one) => one.name !== name), { name, url: form.dataset.save }]);
+      say(done ? `The filter ${name} is saved in this browser.` : "This browser lets nothing be saved: copy the link.");
+      form.reset();
+      show();
+    });
+  }
+  show();
 })();
