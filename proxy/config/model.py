@@ -12,6 +12,7 @@ from proxy.config import forms
 from proxy.config.gate import ChecksConfig
 from proxy.config.judge import JudgeConfig
 from proxy.config.loop import DeployerConfig, LoopSettings, NotifyConfig, TrainerConfig
+from proxy.config.open_webui import OpenWebUIConfig
 from proxy.config.serving import (
     AdminConfig,
     CaptureConfig,
@@ -45,6 +46,7 @@ class FeedbackConfig:
     """Votes in one request."""
     max_age_days: Annotated[float, Interval("(0, inf)", "days")] = 90.0
     """Votes for older records are refused with 410."""
+    open_webui: OpenWebUIConfig = field(default_factory=OpenWebUIConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
