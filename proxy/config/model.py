@@ -46,6 +46,10 @@ class FeedbackConfig:
     """Votes in one request."""
     max_age_days: Annotated[float, Interval("(0, inf)", "days")] = 90.0
     """Votes for older records are refused with 410."""
+    thumb_names: tuple[str, ...] = ("user-feedback", "user_feedback", "user_score", "thumb")
+    """Scores of these names that clients of other systems send (Langfuse, LangSmith, MLflow, Phoenix, OTLP) are thumbs: true, 1, `up`, a number from 0.5 on; false, 0, -1, `down`."""
+    score_names: tuple[str, ...] = ()
+    """Scores of these names, from 0 to 1, are quality scores. Scores of other names are kept as comments, for only you know what they mean."""
     open_webui: OpenWebUIConfig = field(default_factory=OpenWebUIConfig)
 
 

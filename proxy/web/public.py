@@ -22,16 +22,16 @@ from proxy.config.checks import is_loopback
 from proxy.config.model import Config
 from proxy.ids import RecordIds
 from proxy.version import __version__
-from proxy.web.feedback import (
-    FEEDBACK_COUNTERS,
+from proxy.web.ballot_box import (
     FOR_ANOTHER_HEADER,
     Ambiguous,
+    BallotBox,
     FeedbackCounters,
-    FeedbackEndpoint,
     FeedbackSpool,
     Redact,
     client_address,
 )
+from proxy.web.feedback import FEEDBACK_COUNTERS, FeedbackEndpoint
 from proxy.web.limits import Hardened
 from proxy.web.responses import EXCEPTION_HANDLERS, JsonResponse
 
@@ -56,7 +56,8 @@ def create_public_app(
     """The app of one worker. `ambiguous` tells which aliases are several people's; without, that is found out later.
     `routes` are further ones under /-/, such as the feedback script's; `redact` cleans the words of votes."""
 
-    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock, redact, ambiguous)
+    box = BallotBox(config.feedback, spool, ids, counters, clock, redact, ambiguous)
+    feedback = FeedbackEndpoint(box)
 
     async def answer_health(request: Request) -> Response:
         facts = {"status": "ok", **(health() if health is not None else {})}

@@ -21,7 +21,7 @@ from proxy.ids import KeyRing, RecordIds
 from proxy.metrics.shared import SharedCounters, read_counters
 from proxy.spool import SpoolWriter
 from proxy.spool.frames import KIND_FEEDBACK, iter_frames
-from proxy.web.feedback import Redact
+from proxy.web.ballot_box import Redact
 from proxy.web.public import FEEDBACK_COUNTERS, create_public_app
 from tests.harness.webserver import serving
 
