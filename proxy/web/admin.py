@@ -84,7 +84,7 @@ class AdminServices:
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where settings come from (a file, a variable, the command line), by path; what is not in it is a default."""
     vote: Callable[[Sequence[Vote]], Awaitable[list[str]]] | None = None
-    """Write votes down as everybody's are, and return their ids. Raises TemporaryError where that cannot be done."""
+    """Write votes down as everybody's are, and return their ids. Raises ApiError where they cannot be kept."""
 
     async def bring(self, brought: Brought, who: str, why: str) -> int:
         """Write down that a challenger is brought; returns the command's id. Its API key is kept apart.

@@ -17,13 +17,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from policies.ballots import BallotTrust
-from proxy.errors import TemporaryError
 from proxy.ids import minted_at
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordView, VoteView
 from proxy.web.console.actions import form_of, refuse_other_sites
 from proxy.web.console.page import Console
 from proxy.web.records import find_record, full_document
+from proxy.web.responses import ApiError
 from proxy.web.votes import Vote
 
 __all__ = ["GivenTag", "Said", "before_the_last", "given_tags", "name_of", "said_by", "source_of", "votes_for",
@@ -172,12 +172,11 @@ class _Voting:
         if view is None:
             return await self._said("There is no such record: retention may have deleted it.", 404)
         try:
-            votes = _asked(view, source_of(who), form)
-            fids = await write(votes)
+            fids = await write(self._asked(view, source_of(who), form))
         except ValueError as exc:
             return await self._said(str(exc), 422)
-        except TemporaryError as exc:
-            return await self._said(str(exc), 503)
+        except ApiError as exc:
+            return await self._said(str(exc), exc.status)
         response = await self._show(view, who, fids[-1])
         response.set_cookie(WHO_COOKIE, quote(who), max_age=_COOKIE_S, httponly=True, samesite="strict")
         return response
@@ -189,6 +188,10 @@ class _Voting:
         if view is None or not is_record_id(seen):
             return await self._said("There is no such record: retention may have deleted it.", 404)
         return await self._show(view, name_of(request), None if any(v.fid == seen for v in view.votes) else seen)
+
+    def _asked(self, view: RecordView, source: str, form: Mapping[str, str]) -> list[Vote]:
+        record_id = self._console.ids.sign(view.row.id)
+        return [replace(vote, record_id=record_id) for vote in _asked(view, source, form)]
 
     async def _show(self, view: RecordView, who: str, pending: str | None) -> Response:
         context = voting_context(view, who, True)
