@@ -87,7 +87,7 @@ def test_a_filter_is_counted_downloaded_copied_and_saved(admin: Admin, browser: 
         page.get_by_role("button", name="Copy a link to this filter").click()
         expect(page.locator("#announce")).to_have_text("Copied.")
         assert page.evaluate("navigator.clipboard.readText()") == f"{admin.url}/records?feedback=negative"
-        page.locator(".save").get_by_label("Name").fill("unhappy")
+        page.locator(".save").get_by_label("Save this filter as").fill("unhappy")
         page.get_by_role("button", name="Save the filter").click()
         page.goto(f"{admin.url}/records")
         unfold(page)

@@ -83,4 +83,44 @@
     });
   }
   show();
+
+  // A log that grows: what came since is added at its end, while somebody looks, until the run has ended.
+  const MOST_CHARS = 500_000;
+  const asking = new WeakSet();
+  async function follow(box) {
+    if (asking.has(box)) return;
+    asking.add(box);
+    try {
+      const answer = await fetch(`${box.dataset.log}?from=${box.dataset.next}`, { headers: { "x-ratchet-csrf": "1" } });
+      if (!answer.ok) return;
+      const { text, next, gap, there, ended } = await answer.json();
+      const pre = box.querySelector("pre"), state = box.querySelector("[data-log-state]");
+      if (gap && text) pre.textContent = `… lines that are not shown: the log is longer\n${text}`;
+      else if (text) pre.append(text);
+      if (pre.textContent.length > MOST_CHARS) {
+        const kept = pre.textContent.slice(-MOST_CHARS / 2);
+        pre.textContent = `… earlier lines\n${kept.slice(kept.indexOf("\n") + 1)}`;
+      }
+      box.dataset.next = next;
+      if (text && box.querySelector("[data-follow]")?.checked) pre.scrollTop = pre.scrollHeight;
+      if (ended && !text) {
+        delete box.dataset.log;
+        state.textContent = "The run has ended: this is all of it.";
+      } else if (there) state.textContent = "It grows while the training runs.";
+    } catch { /* asked again at the next tick */ } finally { asking.delete(box); }
+  }
+  document.body.addEventListener("tick", () => { for (const box of all("[data-log]")) follow(box); });
+  // a page that renews itself moves the log, and a browser forgets then how far it was scrolled
+  const isFollowed = (pre) => pre.parentElement.querySelector("[data-follow]")?.checked;
+  const tops = new Map();
+  document.addEventListener("htmx:beforeSwap", () => { for (const pre of all("[data-log] pre")) tops.set(pre, pre.scrollTop); });
+  function settle() {
+    for (const pre of all("[data-log] pre")) {
+      if (isFollowed(pre)) pre.scrollTop = pre.scrollHeight;
+      else if (tops.has(pre)) pre.scrollTop = tops.get(pre);
+    }
+    tops.clear();
+  }
+  document.addEventListener("htmx:afterSettle", settle);
+  settle();
 })();
