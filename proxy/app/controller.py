@@ -102,6 +102,7 @@ class Controller:
         self._config = settings.config
         self._admin_fd = settings.listen_fd
         self._supervisor = settings.supervisor
+        self._origins = settings.origins
         self._clock = AdjustedClock()
         self._data = DataDir.of(self._config)
         self._time = Timekeeper(self._data.host_clock, self._clock)
@@ -373,6 +374,7 @@ class Controller:
             history=self._loop_service.history,
             guesses=Guesses(self._clock, count=self._metrics.refused_token),
             vote=self._votes.write,
+            origins=self._origins,
             listening=lambda: asyncio.to_thread(public_address, self._data),
         )
         return with_console(services, self._config.training_dir)

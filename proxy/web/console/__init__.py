@@ -23,7 +23,9 @@ from proxy.web.console.now import now_routes
 from proxy.web.console.page import Console
 from proxy.web.console.records import record_routes
 from proxy.web.console.runs import run_routes
+from proxy.web.console.settings import setting_routes
 from proxy.web.console.side_by_side import side_by_side_routes
+from proxy.web.console.situation import situation_routes
 from proxy.web.console.traffic import traffic_routes
 from proxy.web.console.voting import voting_routes
 
@@ -49,6 +51,8 @@ def with_console(services: AdminServices, training_dir: Path) -> AdminServices:
         *dataset_routes(console, training_dir),
         *judge_routes(console),
         *history_routes(console),
+        *situation_routes(console),
+        *setting_routes(console),
         *action_routes(console, sessions, _LOGIN),
         asset_route(),
     ]
