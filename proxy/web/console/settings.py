@@ -19,6 +19,8 @@ from proxy.web.console.page import Console
 __all__ = ["Setting", "setting_routes", "settings"]
 
 _UNSET: Final = "not set"
+_TELLING: Final = ("notify.urls",)
+"""Receivers have their keys in the path."""
 _LONGEST: Final = 200
 
 
@@ -67,7 +69,16 @@ def settings(config: Config, origins: Mapping[str, str]) -> list[Setting]:
         origin = origins.get(key.path)
         if origin is None and text != default:
             origin = "set when it was started"
-        found.append(Setting(table=table, name=name, value=text, default=default, origin=origin, secret=key.secret))
+        found.append(
+            Setting(
+                table=table,
+                name=name,
+                value=text,
+                default=default,
+                origin=origin,
+                secret=key.secret or key.path in _TELLING,
+            )
+        )
     return found
 
 
