@@ -142,6 +142,8 @@ class ConsoleStage:
     """Exchanges in an hour."""
     failing: bool = False
     """The store is away."""
+    grafana: str | None = None
+    """`admin.grafana_url`."""
     changed: dict[str, Any] = field(default_factory=dict)
     """What the status says instead of what is so."""
 
@@ -242,7 +244,7 @@ class ConsoleStage:
         found = parse_config({"server": {"data_dir": str(self.root)}, "champion": {"url": "http://127.0.0.1:1"}})
         found = replace(found, ab_test_config=self.world.rules.ab_test, trigger_config=self.world.rules.trigger)
         judge = JudgeConfig(kind="openai", url="http://127.0.0.1:1/v1", model="judge-large")
-        return replace(found, admin=replace(found.admin, token=self.token), judge=judge)
+        return replace(found, admin=replace(found.admin, token=self.token, grafana_url=self.grafana), judge=judge)
 
     async def _judge_status(self, store: Store) -> JudgeStatus:
         sums = await store.judgements.sums(_SCORER, since_us=0)

@@ -49,7 +49,7 @@ def now_routes(console: Console) -> list[Route]:
             "decisions": decisions,
             "store_trouble": trouble,
             "first": first,
-            "grafana": console.grafana("traffic", _RECENT_S),
+            "grafana": console.grafana("traffic", f"now-{_RECENT_S}s"),
             "waits_for": _retrain_waits(status.phase.name),
         }
         return await console.render(request, "now.html", context)

@@ -97,16 +97,14 @@ class Console:
         """What the loop sees and decides."""
         return await self.services.status()
 
-    def grafana(self, dashboard: str, since_s: float, until_s: float | None = None) -> str | None:
-        """Our dashboard of that name from `since_s` to `until_s` (Unix seconds), or of the last `since_s` seconds until
-        now; None where no Grafana is known."""
+    def grafana(self, dashboard: str, since: float | str, until: float | None = None) -> str | None:
+        """Our dashboard of that name, from `since` (Unix seconds, or as Grafana counts back: now-15m) to `until` (Unix
+        seconds; None: now). None where no Grafana is known."""
         url = self.services.config.admin.grafana_url
         if url is None:
             return None
-        if until_s is None:
-            span = {"from": f"now-{since_s:.0f}s", "to": "now"}
-        else:
-            span = {"from": f"{since_s * 1000:.0f}", "to": f"{until_s * 1000:.0f}"}
+        start = since if isinstance(since, str) else f"{since * 1000:.0f}"
+        span = {"from": start, "to": "now" if until is None else f"{until * 1000:.0f}"}
         return f"{url.rstrip('/')}/d/ratchet-{dashboard}?{urlencode(span)}"
 
     def page(self, handler: Handler) -> Handler:
