@@ -58,8 +58,8 @@ def setting_routes(console: Console) -> list[Route]:
 
 
 def settings(config: Config, origins: Mapping[str, str]) -> list[Setting]:
-    """All of them, in the order of the reference. Where nobody has said where they come from, a value that is another
-    than the default was chosen by somebody."""
+    """All of them, in the order of the reference. Where their origin is not known, a value other than the default was
+    given at the start."""
     document = public_document(config)
     found = []
     for key in keys(Config):

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 PAGES = ("/", "/checks", "/checks/1", "/checks/1?show=worse&tag=returns", "/checks/1/side-by-side?who=ann",
          "/checks/1/side-by-side?show=worse", "/experiment", "/experiment/1", "/traffic?range=24h",
-         "/records", "/judge", "/runs", "/history", "/history?holds=1")  # fmt: skip
+         "/records", "/judge", "/runs", "/history", "/history?holds=1", "/settings")  # fmt: skip
 SHOWN_BY_ANOTHER = ("/experiment/1", "/history", "/checks/1?show=worse&tag=returns")
 """The same page as another of PAGES, with less on it."""
 
