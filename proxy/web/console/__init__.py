@@ -17,6 +17,7 @@ from proxy.web.console.assets import PREFIX, asset_route
 from proxy.web.console.checks import check_routes
 from proxy.web.console.datasets import dataset_routes
 from proxy.web.console.experiment import experiment_routes
+from proxy.web.console.glossary import glossary_routes
 from proxy.web.console.history import history_routes
 from proxy.web.console.judge import judge_routes
 from proxy.web.console.now import now_routes
@@ -53,6 +54,7 @@ def with_console(services: AdminServices, training_dir: Path) -> AdminServices:
         *history_routes(console),
         *situation_routes(console),
         *setting_routes(console),
+        *glossary_routes(console),
         *action_routes(console, sessions, _LOGIN),
         asset_route(),
     ]

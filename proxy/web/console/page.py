@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from policies.glossary import TERMS
 from policies.lifecycle import Phase
 from policies.vocabulary import COMMANDS, HOLD, PHASES, Verb
 from proxy.errors import TemporaryError
@@ -83,6 +84,7 @@ class Console:
             "version": __version__,
             "commands": {verb.value: words for verb, words in COMMANDS.items()},
             "hold": HOLD,
+            "terms": TERMS,
             "unknown": UNKNOWN,
             "unnamed": UNNAMED,
             "with_login": bool(services.config.admin.token),

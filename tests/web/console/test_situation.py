@@ -36,7 +36,7 @@ def test_a_promotion_names_both_models_what_speaks_for_it_and_what_will_happen(t
     assert f"who stay on {status['champion']['name']} to compare with" in shown
     assert "gets all users back if a guardrail breaks" in shown
     back = about(testing, "rollback")
-    assert "is sent back;" in back
+    assert "gives its users back;" in back
     assert "becomes 0 at once" in back
     assert "What is missing" not in back
 
