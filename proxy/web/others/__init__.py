@@ -1,1 +1,1 @@
-"""Votes in the words of other systems' clients: a module for each system, all on the one way of votes (`ballot_box`)."""
+"""Votes in the words of other systems' clients: a module for each, all on the one way of votes (`ballot_box`)."""
