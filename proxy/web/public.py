@@ -33,6 +33,7 @@ from proxy.web.ballot_box import (
 )
 from proxy.web.feedback import FEEDBACK_COUNTERS, FeedbackEndpoint
 from proxy.web.limits import Hardened
+from proxy.web.others import other_routes
 from proxy.web.responses import EXCEPTION_HANDLERS, JsonResponse
 
 __all__ = ["FEEDBACK_COUNTERS", "Health", "create_public_app"]
@@ -78,6 +79,7 @@ def create_public_app(
         routes=[
             Route("/-/feedback", feedback.post, methods=["POST"]),
             Route("/-/health", answer_health),
+            *other_routes(box),
             *routes,
         ],
         middleware=[Middleware(Hardened), *([cors] if config.feedback.cors_origins else [])],
