@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -152,13 +153,18 @@ def test_thumbs_by_librechats_trace_a_link_and_opentelemetry(scene: Scene) -> No
     assert scene.record(title)["conversation"] == scene.record(answer)["conversation"]
     scene.record(traced)
 
-    trace = sha256(LIBRECHAT.encode()).hexdigest()[:32]
-    bearer = {"authorization": f"Bearer {TOKEN}"}
-    vote = {"record_id": trace, "feedback": 1, "source": "66f0aa"}
     url = scene.ratchet.base_url
-    assert request(url, "/-/feedback", method="POST", body=vote, headers=bearer).status == 202
-    scene.await_votes(answer, (1, "66f0aa"))
+    trace = sha256(LIBRECHAT.encode()).hexdigest()[:32]
+    basic = {"authorization": f"Basic {b64encode(f'pk-librechat:{TOKEN}'.encode()).decode()}"}
+    score = {"id": f"feedback-{trace}", "traceId": trace, "name": "user-feedback", "dataType": "BOOLEAN",
+             "metadata": {"messageId": LIBRECHAT, "userId": "66f0aa"}}  # fmt: skip
+    scores = "/-/langfuse/api/public/scores"
+    for value, thumb in ((1, 1), (0, -1)):
+        assert request(url, scores, method="POST", body=score | {"value": value}, headers=basic).status == 200
+        scene.await_votes(answer, (thumb, "66f0aa"))
     assert scene.record(title)["votes"] == [], "a title is not streamed"
+    assert request(url, f"{scores}/feedback-{trace}", method="DELETE", headers=basic).status < 300
+    scene.await_votes(answer)
 
     query = urlencode({"record_id": linked, "feedback": "-1"})
     page = request(url, f"/-/feedback?{query}")

@@ -125,7 +125,7 @@ async def test_an_event_on_a_span_of_the_real_sdk_is_a_vote_by_its_trace(side: S
             return f"{trace_id:032x}"
 
         trace_id = await asyncio.to_thread(judged)
-    assert said(side) == [(trace_id, -1, None, None, "anonymous")]
+    assert said(side) == [(trace_id, -1, None, None, "otlp")]
 
 
 @pytest.mark.parametrize("encoding", ["json", "pb"])
@@ -139,23 +139,23 @@ async def test_the_recorded_messages_are_understood_in_both_encodings(side: Side
             headers = {"content_encoding": "gzip"} if packed else {}
             answer = await send(client, gzip.compress(body) if packed else body, path=path, kind=kind, **headers)
             assert answer == (200, b"{}" if encoding == "json" else b""), "spans without evaluations are passed over"
-    assert said(side) == [("chatcmpl-fix1", 1, None, "Invented: named the right city", "anonymous")]
+    assert said(side) == [("chatcmpl-fix1", 1, None, "Invented: named the right city", "otlp")]
 
 
 @pytest.mark.parametrize(
     ("event", "vote"),
     [
-        ({"name": "thumb", "value": 0.0}, (-1, None, None, "anonymous")),
+        ({"name": "thumb", "value": 0.0}, (-1, None, None, "otlp")),
         ({"name": "thumb", "value": 0.2, "label": "down", "user.id": "ada"}, (-1, None, None, "ada")),
-        ({"name": "user_feedback", "value": 7.0, "label": "up"}, (1, None, None, "anonymous")),
-        ({"name": "thumb", "value": 1}, (1, None, None, "anonymous")),
+        ({"name": "user_feedback", "value": 7.0, "label": "up"}, (1, None, None, "otlp")),
+        ({"name": "thumb", "value": 1}, (1, None, None, "otlp")),
         ({"name": "helpfulness", "value": 0.7, "why": "Good."}, (None, 0.7, "Good.", "helpfulness")),
-        ({"name": "toxicity", "value": 0.9, "why": "Rude."}, (None, None, "toxicity: 0.9 — Rude.", "anonymous")),
-        ({"name": "verdict", "label": "fail"}, (None, None, "verdict: fail", "anonymous")),
-        ({"name": "thumb", "value": 1.0, "evaluator.type": "LLM"}, (None, None, "thumb (llm): 1", "anonymous")),
+        ({"name": "toxicity", "value": 0.9, "why": "Rude."}, (None, None, "toxicity: 0.9 — Rude.", "otlp")),
+        ({"name": "verdict", "label": "fail"}, (None, None, "verdict: fail", "otlp")),
+        ({"name": "thumb", "value": 1.0, "evaluator.type": "LLM"}, (None, None, "thumb (llm): 1", "otlp")),
         ({"name": "helpfulness", "value": 0.7, "annotator_kind": "CODE"},
-         (None, None, "helpfulness (code): 0.7", "anonymous")),
-        ({"name": "thumb", "value": 1.0, "event.name": "x"}, (1, None, None, "anonymous")),
+         (None, None, "helpfulness (code): 0.7", "helpfulness")),
+        ({"name": "thumb", "value": 1.0, "event.name": "x"}, (1, None, None, "otlp")),
     ],
 )  # fmt: skip
 async def test_its_name_decides_what_it_means(side: Side, event: Mapping[str, Any], vote: tuple[Any, ...]) -> None:
@@ -169,7 +169,7 @@ async def test_older_sdks_name_the_event_among_its_attributes_and_ids_are_those_
     del old["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]["eventName"]
     async with side.running() as client:
         assert (await send(client, old))[0] == 200
-    assert said(side) == [(TRACE, 1, None, None, "anonymous")]
+    assert said(side) == [(TRACE, 1, None, None, "otlp")]
 
 
 async def test_a_signed_record_id_names_its_answer_and_what_we_sent_ourselves_is_no_second_vote(side: Side) -> None:
@@ -202,7 +202,7 @@ async def test_what_cannot_be_a_vote_is_rejected_and_the_rest_kept(tmp_path: Pat
     else:
         parsed = ExportLogsServiceResponse.FromString(answer).partial_success
         assert (parsed.rejected_log_records, "feedback.max_batch" in parsed.error_message) == (4, True)
-    assert said(side) == [("chatcmpl-fix1", 1, None, None, "anonymous")]
+    assert said(side) == [("chatcmpl-fix1", 1, None, None, "otlp")]
 
 
 def _as_protobuf(document: dict[str, Any]) -> bytes:

@@ -10,29 +10,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from policies.ballots import FULL_TRUST
 from proxy.web.ballot_box import BallotBox
 from proxy.web.feedback import read_body
-from proxy.web.others.names import Names, as_note
+from proxy.web.others.names import Names
 from proxy.web.others.otlp_events import Evaluation, Signal, from_json, protobuf_reader
+from proxy.web.others.scores import Score, first_text
+from proxy.web.others.taking import Taker
 from proxy.web.responses import ApiError, JsonResponse
-from proxy.web.votes import Vote, VoteError, parse_vote
+from proxy.web.votes import Vote, VoteError
 from proxy.wire.decode import NotEncodedError, UnknownEncodingError, unpacked
 
-__all__ = ["OWN_SCOPE", "otlp_routes"]
+__all__ = ["OWN_SCOPE", "routes"]
 
 OWN_SCOPE: Final = "ratchet"
 """The library's name in what Ratchet itself sends out: a collector may send it back here, and it is no second vote."""
 _MOST_BYTES: Final = 20 << 20
 """Of a message, packed or not."""
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
-_MOST_COMMENT: Final = 10_000
+_SYSTEM: Final = "otlp"
 _MOST_NAME: Final = 200
 _VOTERS: Final = ("user.id", "enduser.id", "gen_ai.evaluation.user.id")
 _KINDS: Final = ("gen_ai.evaluation.source.type", "gen_ai.evaluation.evaluator.type", "evaluator.type",
@@ -44,8 +46,8 @@ _CODES: Final = {400: 3, 401: 16, 403: 7, 409: 9, 410: 9, 413: 8, 415: 12, 429: 
 _AT_MOST: Final = "this request has more than {} evaluations (feedback.max_batch); send smaller batches"
 
 
-def otlp_routes(box: BallotBox) -> list[Route]:
-    """The routes of one worker, whose votes go into `box`."""
+def routes(box: BallotBox) -> Sequence[BaseRoute]:
+    """The URLs."""
     endpoint = _OtlpEndpoint(box)
 
     async def logs(request: Request) -> Response:
@@ -54,22 +56,19 @@ def otlp_routes(box: BallotBox) -> list[Route]:
     async def traces(request: Request) -> Response:
         return await endpoint.post(request, "traces")
 
-    return [
-        Route("/-/otlp/v1/logs", logs, methods=["POST"]),
-        Route("/-/otlp/v1/traces", traces, methods=["POST"]),
-    ]
+    return [Route("/-/otlp/v1/logs", logs, methods=["POST"]), Route("/-/otlp/v1/traces", traces, methods=["POST"])]
 
 
 class _OtlpEndpoint:
     def __init__(self, box: BallotBox) -> None:
         self._box = box
-        self._names = Names.of(box.config)
+        self._taker = Taker(box, _status)
 
     async def post(self, request: Request, signal: Signal) -> Response:
         """Answer one export in its own encoding."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         try:
-            self._authorize(request)
+            self._taker.admit(request)
             read = await _reader(kind)
             body = await read_body(request, _MOST_BYTES)
             packing = request.headers.get("content-encoding", "")
@@ -77,58 +76,52 @@ class _OtlpEndpoint:
             rejected, why = await self._take([one for one in evaluations if one.scope != OWN_SCOPE])
         except ApiError as exc:
             self._box.refused(exc)
-            return _failed(exc, kind)
+            return self._failed(exc, kind)
         return _accepted(rejected, why, signal, kind)
-
-    def _authorize(self, request: Request) -> None:
-        """Raises ApiError (401, 429) without the feedback token."""
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        given = request.headers.get("x-api-key") or (bearer if scheme.lower() == "bearer" else "")
-        if self._box.believes(given):
-            return
-        if not self._box.config.token:
-            raise ApiError(401, "evaluations are taken with feedback.token, which is not configured")
-        if given and (guessed := self._box.guessed(request)) is not None:
-            raise guessed
-        raise ApiError(401, "send feedback.token as `Authorization: Bearer …`, or in the header x-api-key")
 
     async def _take(self, evaluations: Sequence[Evaluation]) -> tuple[int, str]:
         """Keep what can be kept; how many cannot, and why the first of them."""
         most = self._box.config.max_batch
         refused = [_AT_MOST.format(most)] * (len(evaluations) - most)
-        votes: list[Vote] = []
-        for one in evaluations[:most]:
-            try:
-                votes.append(self._vote(one))
-            except VoteError as exc:
-                refused.append(str(exc))
-        checked = await self._box.check(votes, FULL_TRUST)
-        refused += [str(one) for one in checked if isinstance(one, ApiError)]
-        if groups := [one for one in checked if not isinstance(one, ApiError)]:
-            await self._box.keep(groups)
+        taken = await self._taker.take([partial(_vote, one, self._taker.names) for one in evaluations[:most]])
+        refused += [str(one) for one in taken if isinstance(one, ApiError)]
         return len(refused), refused[0] if refused else ""
 
-    def _vote(self, one: Evaluation) -> Vote:
-        """Raises VoteError where it names no answer, or says nothing."""
-        said = {name.removeprefix("gen_ai.evaluation."): value for name, value in one.attributes.items()}
-        name = str(said.get("name") or "evaluation")[:_MOST_NAME]
-        values = [said[place] for place in ("score.value", "score.label") if said.get(place) is not None]
-        machine = _machine(one.attributes)
-        meanings = (self._names.meaning(name, value, person=machine is None) for value in values)
-        vote: dict[str, Any] = next((meaning for meaning in meanings if meaning), {})
-        words = said.get("explanation")
-        words = words if isinstance(words, str) and words.strip() else None
-        note = words if vote else as_note(name, values[-1] if values else None, words, by=machine)
-        if note is not None:
-            vote["comment"] = note[:_MOST_COMMENT]
-        answer = one.attributes.get("gen_ai.response.id") or one.trace_id
-        if not answer:
-            raise VoteError("gen_ai.response.id", f"missing, and so is the trace: {name!r} is about no answer")
-        voter = next((text for place in _VOTERS if (text := one.attributes.get(place))), None)
-        named = {"source": str(voter)[:_MOST_NAME]} if voter else {}
-        if not voter and "quality_score" in vote:
-            named = {"source": name}  # several grades of one answer are not one after the other
-        return parse_vote({"record_id": answer, **vote, **named})
+    def _failed(self, refusal: ApiError, kind: str) -> Response:
+        """The error as a `Status` message."""
+        if kind != _PROTOBUF:
+            return self._taker.refuse(refusal)
+        body = b"".join(_field(n, value) for n, value in enumerate(_status(refusal.status, str(refusal)).values(), 1))
+        return Response(body, refusal.status, headers=dict(refusal.headers or {}), media_type=_PROTOBUF)
+
+
+def _status(status: int, message: str) -> Mapping[str, Any]:
+    """The members of a `Status`, in the order of their fields."""
+    return {"code": _CODES.get(status, 2), "message": message}
+
+
+def _vote(one: Evaluation, names: Names) -> Vote:
+    """Raises VoteError where it names no answer, or says nothing."""
+    said = {name.removeprefix("gen_ai.evaluation."): value for name, value in one.attributes.items()}
+    name = (first_text(said.get("name")) or "evaluation")[:_MOST_NAME]
+    answer = one.attributes.get("gen_ai.response.id") or one.trace_id
+    if not answer:
+        raise VoteError("gen_ai.response.id", f"missing, and so is the trace: {name!r} is about no answer")
+    values = [said[place] for place in ("score.value", "score.label") if said.get(place) is not None]
+    meant = [value for value in values if names.meaning(name, value)]
+    voter = first_text(*(one.attributes.get(place) for place in _VOTERS))
+    if voter is None and meant and "quality_score" in names.meaning(name, meant[0]):
+        voter = name  # several grades of one answer are not one after the other
+    return Score(
+        system=_SYSTEM,
+        name=name,
+        value=(meant[:1] or values[-1:] or [None])[0],
+        record_id=answer,
+        user=voter,
+        comment=said.get("explanation"),
+        by=_machine(one.attributes),
+        tags={"service": one.service},
+    ).vote(names)
 
 
 def _machine(attributes: Mapping[str, Any]) -> str | None:
@@ -179,15 +172,6 @@ def _accepted(rejected: int, why: str, signal: Signal, kind: str) -> Response:
         return JsonResponse({"partialSuccess": {counted: str(rejected), "errorMessage": why}} if rejected else {})
     partial = _field(1, rejected) + _field(2, why)
     return Response(_field(1, partial) if rejected else b"", media_type=_PROTOBUF)
-
-
-def _failed(refusal: ApiError, kind: str) -> Response:
-    """The error as a `Status` message."""
-    code, message = _CODES.get(refusal.status, 2), str(refusal)
-    if kind == _PROTOBUF:
-        body = _field(1, code) + _field(2, message)
-        return Response(body, refusal.status, headers=dict(refusal.headers or {}), media_type=_PROTOBUF)
-    return JsonResponse({"code": code, "message": message}, refusal.status, refusal.headers)
 
 
 def _field(number: int, value: int | str | bytes) -> bytes:
