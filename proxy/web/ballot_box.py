@@ -183,6 +183,8 @@ class BallotBox:
             said["ext"] = self.ids.user_hash(f"vote\0{vote.external}".encode("utf-8", "surrogatepass"))
         if vote.amends:
             said["am"] = True
+        if vote.hashed_name is not None:
+            said["ah"] = vote.hashed_name
         nameless: dict[str, str | None] = {"id": None, "alias": None}
         return [{"fid": self.ids.new_uuid(now), **name, **said} for name in names or [nameless]]
 

@@ -33,6 +33,7 @@ from proxy.web.ballot_box import (
 )
 from proxy.web.feedback import FEEDBACK_COUNTERS, FeedbackEndpoint
 from proxy.web.limits import Hardened
+from proxy.web.others import other_routes
 from proxy.web.responses import EXCEPTION_HANDLERS, JsonResponse
 from proxy.web.vote_page import VotePage
 
@@ -83,6 +84,7 @@ def create_public_app(
             Route("/-/feedback", answer_feedback, methods=["GET", "POST"]),
             Route("/-/feedback/page", page.take, methods=["POST"]),
             Route("/-/health", answer_health),
+            *other_routes(box),
             *routes,
         ],
         middleware=[Middleware(Hardened), *([cors] if config.feedback.cors_origins else [])],

@@ -69,6 +69,8 @@ class Vote:
     in place of what it was. Where it names neither record nor conversation, it is on what that vote is on."""
     amends: bool = False
     """It changes the vote under that id: what it does not say stays."""
+    hashed_name: int | None = None
+    """Instead of `record_id`, where only the hash of a record's other name is known (`keys.alias_hash`)."""
 
     @property
     def record_ids(self) -> tuple[str, ...]:

@@ -42,9 +42,12 @@ class OpenWebUIServer:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
         """Serve; gives its URL."""
-        app = Starlette(routes=[Route("/{path:path}", self._answer)])
-        async with serving(app) as url:
+        async with serving(self.app()) as url:
             yield url
+
+    def app(self) -> Starlette:
+        """What is served."""
+        return Starlette(routes=[Route("/{path:path}", self._answer)])
 
     async def _answer(self, request: Request) -> Response:
         path = request.url.path

@@ -154,6 +154,8 @@ feedback: Final = Table(
     Column("conversation", BigInteger),
     Column("user_hash", BigInteger),
     Column("copied", Boolean, nullable=False, server_default=sa.false()),
+    Column("external", BigInteger),
+    Column("amends", Boolean, nullable=False, server_default=sa.false()),
     **_NO_ROWID,
 )
 _parked = feedback.c.joined.is_(sa.false())
@@ -163,6 +165,8 @@ Index("ix_feedback_corrected", feedback.c.created_us, sqlite_where=_corrected, p
 Index("ix_feedback_parked", feedback.c.alias_hash, feedback.c.record_id, sqlite_where=_parked, postgresql_where=_parked)
 _named = feedback.c.user_hash.is_not(None)
 Index("ix_feedback_named", feedback.c.user_hash, sqlite_where=_named, postgresql_where=_named)
+_external = feedback.c.external.is_not(None)
+Index("ix_feedback_external", feedback.c.external, sqlite_where=_external, postgresql_where=_external)
 Index("ix_feedback_waiting", feedback.c.fid, sqlite_where=_parked, postgresql_where=_parked)
 scores: Final = Table(
     "scores",

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+import orjson
+
 from proxy.config.model import FeedbackConfig
 
 __all__ = ["Names", "as_note", "as_text", "score_of", "thumb_of"]
@@ -68,7 +70,7 @@ def thumb_of(value: Any) -> int | None:
     """1 or -1; None where the value is no thumb: another number than -1 and 0 to 1, another word."""
     if isinstance(value, bool):
         return 1 if value else -1
-    if isinstance(value, int | float) and math.isfinite(value):
+    if isinstance(value, int | float):
         if value == -1:
             return -1
         return (1 if value >= _GOOD else -1) if 0 <= value <= 1 else None
@@ -92,12 +94,15 @@ def as_text(value: Any) -> str | None:
             return None
         case bool():
             return str(value).lower()
-        case int() | float():
+        case float():
             return f"{value:g}" if math.isfinite(value) else None
         case str():
             return value
         case _:
-            return None
+            try:
+                return orjson.dumps(value).decode()
+            except TypeError:  # a number or a depth that JSON's readers take, and nobody writes
+                return None
 
 
 def as_note(name: str, value: Any, words: Any, *, by: str | None = None) -> str | None:
