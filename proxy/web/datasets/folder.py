@@ -109,7 +109,8 @@ class DatasetFolder:
     def chosen(self, split: str, why: str) -> Sequence[int] | None:
         """Numbers of the lines of a split whose records are there for this reason (WHY), in order; None where the
         lineage does not tell lines, or is gone."""
-        return _index_of(self.path / "lineage.csv", lambda *of: _chosen_lines(*of, split, why))
+        found: Sequence[int] | None = _index_of(self.path / "lineage.csv", lambda *of: _chosen_lines(*of, split, why))
+        return found
 
     def sources(self, split: str, first: int, n: int) -> dict[int, tuple[LineSource, ...]]:
         """The records behind these lines, by line; empty where the lineage does not tell lines."""

@@ -186,7 +186,7 @@ def test_records_are_searched_paged_and_opened(admin: Admin, page: Page) -> None
     expect(rows.first).not_to_have_text(first, use_inner_text=True)
     expect(rows).to_have_count(50)
     page.get_by_label("Arm").select_option("challenger")
-    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("button", name="Filter", exact=True).click()
     expect(rows.locator(".arm.champion")).to_have_count(0)
     expect(rows.locator(".arm.challenger")).to_have_count(50)
     page.wait_for_load_state()  # only then there are keys
