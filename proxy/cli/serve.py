@@ -68,9 +68,16 @@ def serve(
         fail(Exit.CONFIG, str(exc))
     _warn_of_what_is_missing(loaded)
     from proxy.app import serve as run
+    from proxy.config.load import origins_of
 
+    options = {"server.data_dir": data_dir, **overrides}
     raise typer.Exit(
-        run(loaded, config, lambda: load_config(config, {"server.data_dir": data_dir, **overrides}, os.environ))
+        run(
+            loaded,
+            config,
+            lambda: load_config(config, options, os.environ),
+            lambda: origins_of(config, options, os.environ),
+        )
     )
 
 

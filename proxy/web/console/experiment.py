@@ -64,6 +64,11 @@ class _Pages:
             "names": names,
             "assessment": await self._assessment(status, shown),
             "rules": self._console.services.config.ab_test_config,
+            "grafana": None
+            if shown is None
+            else self._console.grafana(
+                "experiment", shown.started_us / 1e6, shown.ended_us / 1e6 if shown.ended_us else None
+            ),
             "past_saving": self._past_saving(shown, listed),
             "road": await self._road(status, shown),
             "by_hand": [] if shown is None else [stage.by_hand for stage in shown.stages if not stage.watch],

@@ -184,7 +184,13 @@ class _Traffic:
         name, chosen = _chosen(request)
         since_us, until_us = self._window(chosen)
         points = await self._console.store.traffic.points(since_us, until_us, chosen.step_s)
-        context = {"chosen": name, "range": chosen, "ranges": _RANGES, "rows": await self._rows(points, since_us)}
+        context = {
+            "chosen": name,
+            "range": chosen,
+            "ranges": _RANGES,
+            "rows": await self._rows(points, since_us),
+            "grafana": self._console.grafana("traffic", f"now-{name}"),
+        }
         return await self._console.render(request, "traffic.html", context)
 
     async def _rows(self, points: Sequence[TrafficPoint], since_us: int) -> list[dict[str, Any]]:

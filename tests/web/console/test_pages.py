@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 PAGES = ("/", "/checks", "/checks/1", "/checks/1?show=worse&tag=returns", "/checks/1/side-by-side?who=ann",
          "/checks/1/side-by-side?show=worse", "/experiment", "/experiment/1", "/traffic?range=24h",
-         "/records", "/judge", "/runs", "/history", "/history?holds=1", "/glossary")  # fmt: skip
+         "/records", "/judge", "/runs", "/history", "/history?holds=1", "/glossary", "/settings")  # fmt: skip
 SHOWN_BY_ANOTHER = ("/experiment/1", "/history", "/checks/1?show=worse&tag=returns")
 """The same page as another of PAGES, with less on it."""
 
@@ -186,7 +186,7 @@ def test_records_are_searched_paged_and_opened(admin: Admin, page: Page) -> None
     expect(rows.first).not_to_have_text(first, use_inner_text=True)
     expect(rows).to_have_count(50)
     page.get_by_label("Arm").select_option("challenger")
-    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("button", name="Filter", exact=True).click()
     expect(rows.locator(".arm.champion")).to_have_count(0)
     expect(rows.locator(".arm.challenger")).to_have_count(50)
     page.wait_for_load_state()  # only then there are keys

@@ -65,6 +65,9 @@
         target.textContent = `Not done: the answer was ${xhr.status}.`;
         event.detail.shouldSwap = false;
       }
+    } else if (target.id === "command-situation") {
+      const asked = event.detail.pathInfo.requestPath; // another order may have been opened since
+      event.detail.shouldSwap &&= asked.endsWith(`/${dialog.querySelector("form").elements.verb.value}`);
     } else if (target.id === "live" && event.detail.shouldSwap) {
       // the same text again would only cost the reader's selection and focus
       const edition = xhr.getResponseHeader("x-ratchet-edition");
@@ -134,6 +137,8 @@
     $("#command-title").textContent = name;
     $("#command-about").textContent = about;
     $("#command-answer").replaceChildren();
+    $("#command-situation").replaceChildren();
+    htmx.ajax("GET", `/actions/about/${verb}`, { target: "#command-situation", swap: "innerHTML" });
     form.elements.verb.value = verb;
     form.elements.run.value = run ?? "";
     form.elements.why.value = "";
