@@ -171,13 +171,13 @@ async def test_a_langsmith_url_is_one_vote_without_a_key(ballots: Ballots) -> No
 
 
 async def test_mlflow(ballots: Ballots, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{ballots.url}/-/mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", TOKEN)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     import mlflow
     from mlflow.entities import AssessmentSource, Feedback
     from mlflow.exceptions import MlflowException
 
-    await blocking(mlflow.set_tracking_uri, f"{ballots.url}/-/mlflow")
     trace = f"tr-{TRACE}"
     user = AssessmentSource(source_type="HUMAN", source_id="u-1")
     log = {"trace_id": trace, "name": "thumb", "value": True, "rationale": "clear", "source": user}

@@ -27,7 +27,7 @@ from proxy.web.ballot_box import BallotBox
 from proxy.web.feedback import MAX_ANONYMOUS_BYTES, read_body, read_document
 from proxy.web.others import presigned
 from proxy.web.others.names import Names
-from proxy.web.others.scores import Score, as_object, first_text, removal
+from proxy.web.others.scores import SentScore, as_object, first_text, removal
 from proxy.web.others.taking import Draft, Taker
 from proxy.web.responses import ApiError, JsonResponse
 from proxy.web.votes import Vote, VoteError
@@ -79,7 +79,7 @@ class _LangSmith:
 
     async def update(self, request: Request) -> Response:
         item = as_object(await self.taker.document(request), "body")
-        score = Score(
+        score = SentScore(
             system=_SYSTEM,
             value=_value(item),
             comment=item.get("comment"),
@@ -145,7 +145,7 @@ class _LangSmith:
             raise box.guessed(request) or ApiError(404, "this URL was not made here, or was altered")
         if token.until < box.clock.now():
             raise ApiError(410, "this URL has expired; ask for a new one (POST /feedback/tokens)")
-        score = Score(
+        score = SentScore(
             system=_SYSTEM,
             name=token.name,
             value=_value(item),
@@ -171,7 +171,7 @@ def _vote(item: Mapping[str, Any], feedback_id: str, names: Names) -> Vote:
     origin = as_object(item.get("feedback_source") or {}, "feedback_source")
     metadata = as_object(origin.get("metadata") or {}, "feedback_source.metadata")
     kind = first_text(origin.get("type"))
-    return Score(
+    return SentScore(
         system=_SYSTEM,
         name=key,
         value=_value(item),
