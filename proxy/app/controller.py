@@ -34,6 +34,7 @@ from proxy.app.judging import Judging
 from proxy.app.last_flush import FLUSH_S, LastFlush
 from proxy.app.logs import configure_logging
 from proxy.app.loop_service import LoopService
+from proxy.app.open_webui import OpenWebUILink
 from proxy.app.orphans import end_stuck_controller
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir, open_to_others
@@ -125,6 +126,15 @@ class Controller:
         self._judging = Judging(self._config.judge, self._metrics.registry, self._clock)
         self._ingestor: Ingestor | None = None
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
+        self._open_webui = OpenWebUILink(
+            self._config,
+            self._data.open_webui_bell,
+            self._clock,
+            self._troubles,
+            self._metrics.traffic,
+            self._ingest_metrics,
+            leading=lambda: self._loop_service.leading,
+        )
         self._archive_metrics = ArchiveMetrics(self._metrics.registry, self._config.store.archive, self._clock)
         self._positions: dict[str, tuple[int, int]] = {}
         """How far each spool was stored when the store last said so."""
@@ -187,6 +197,10 @@ class Controller:
             spawn(self._keep_running("retention", lambda: self._prune(store), stop), name="retention"),
             spawn(self._keep_running("deletions", lambda: self._delete_users(store), stop), name="deletions"),
         ]
+        if self._config.feedback.open_webui.url is not None:
+            parts.append(
+                spawn(self._keep_running("open webui", lambda: self._open_webui.run(store), stop), name="open webui")
+            )
         if self._config.judge.kind != "none":
             parts.append(spawn(self._keep_running("judge", lambda: self._judge(store), stop), name="judge"))
         await stop.wait()

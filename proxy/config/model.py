@@ -12,6 +12,7 @@ from proxy.config import forms
 from proxy.config.gate import ChecksConfig
 from proxy.config.judge import JudgeConfig
 from proxy.config.loop import DeployerConfig, LoopSettings, NotifyConfig, TrainerConfig
+from proxy.config.open_webui import OpenWebUIConfig
 from proxy.config.serving import (
     AdminConfig,
     CaptureConfig,
@@ -49,6 +50,7 @@ class FeedbackConfig:
     """Scores of these names that clients of other systems send (Langfuse, LangSmith, MLflow, Phoenix, OTLP) are thumbs: true, 1, `up`, a number from 0.5 on; false, 0, -1, `down`."""
     score_names: tuple[str, ...] = ()
     """Scores of these names, from 0 to 1, are quality scores. Scores of other names are kept as comments, for only you know what they mean."""
+    open_webui: OpenWebUIConfig = field(default_factory=OpenWebUIConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

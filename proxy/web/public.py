@@ -35,6 +35,7 @@ from proxy.web.feedback import FEEDBACK_COUNTERS, FeedbackEndpoint
 from proxy.web.limits import Hardened
 from proxy.web.others import other_routes
 from proxy.web.responses import EXCEPTION_HANDLERS, JsonResponse
+from proxy.web.vote_page import VotePage
 
 __all__ = ["FEEDBACK_COUNTERS", "Health", "create_public_app"]
 
@@ -58,7 +59,10 @@ def create_public_app(
     `routes` are further ones under /-/, such as the feedback script's; `redact` cleans the words of votes."""
 
     box = BallotBox(config.feedback, spool, ids, counters, clock, redact, ambiguous)
-    feedback = FeedbackEndpoint(box)
+    feedback, page = FeedbackEndpoint(box), VotePage(box)
+
+    async def answer_feedback(request: Request) -> Response:
+        return await (feedback.post if request.method == "POST" else page.show)(request)
 
     async def answer_health(request: Request) -> Response:
         facts = {"status": "ok", **(health() if health is not None else {})}
@@ -77,7 +81,8 @@ def create_public_app(
     )
     return Starlette(
         routes=[
-            Route("/-/feedback", feedback.post, methods=["POST"]),
+            Route("/-/feedback", answer_feedback, methods=["GET", "POST"]),
+            Route("/-/feedback/page", page.take, methods=["POST"]),
             Route("/-/health", answer_health),
             *other_routes(box),
             *routes,

@@ -49,6 +49,7 @@ __all__ = [
     "loop_state",
     "metadata",
     "models",
+    "outside_votes",
     "preferences",
     "quality_hours",
     "records",
@@ -500,6 +501,16 @@ secrets: Final = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", sa.JSON, nullable=False),
+)
+outside_votes: Final = Table(
+    "outside_votes",
+    metadata,
+    Column("system", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("changed_s", BigInteger, nullable=False),
+    Column("fid", RecordId, nullable=False),
+    Column("alias", Words),
+    **_NO_ROWID,
 )
 deleted_users: Final = Table(
     "deleted_users",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from starlette.routing import BaseRoute
 
 from proxy.web.ballot_box import BallotBox
-from proxy.web.others import assistant_ui, helicone, langfuse, langsmith, mlflow, phoenix, portkey
+from proxy.web.others import assistant_ui, helicone, langfuse, langsmith, mlflow, otlp, phoenix, portkey
 
 __all__ = ["other_routes"]
 
@@ -19,6 +19,6 @@ __all__ = ["other_routes"]
 def other_routes(box: BallotBox) -> list[BaseRoute]:
     """The URLs of all systems."""
     systems: Sequence[Sequence[BaseRoute]] = [
-        system.routes(box) for system in (langfuse, langsmith, mlflow, phoenix, portkey, helicone, assistant_ui)
+        system.routes(box) for system in (langfuse, langsmith, mlflow, phoenix, portkey, helicone, assistant_ui, otlp)
     ]
     return [route for system in systems for route in system]

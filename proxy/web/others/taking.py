@@ -127,7 +127,7 @@ def _given(request: Request) -> Iterator[str]:
             try:
                 yield b64decode(given.strip(), validate=True).decode().partition(":")[2]
             except (binascii.Error, UnicodeDecodeError):
-                yield given.strip()
+                yield header  # no password can be read, and so it is a wrong one
     for name in _KEY_HEADERS:
         for given in request.headers.getlist(name):
             yield given.removeprefix("Bearer ").strip()
