@@ -141,7 +141,9 @@ async def test_the_others(ballots: Ballots) -> None:
     notes = [vote.comment for vote in (await ballots.view(record)).votes[-2:]]
     assert notes == ["accuracy: 94", "hallucination: false"], "no thumbs"
     cloud = case["assistant-ui cloud"]
+    cloud["headers"] = {**cloud["headers"], "aui-user-id": "u-9", "aui-workspace-id": "w-1"}
     answer = await send(ballots, cloud)
+    assert (await ballots.last_vote(record)).source == "u-9"
     assert answer.pop("feedback_id")
     assert answer == {"type": "negative", "comment": "Invented: wrong city"}
     assert await ballots.thumb(record) == pytest.approx(1 / 3), "u-1 and helicone up, assistant-ui down"

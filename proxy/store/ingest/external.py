@@ -191,7 +191,8 @@ def _placed(vote: NewVote, newest: Mapping[int, Stated]) -> NewVote:
         whole=place.whole,
         conversation=place.conversation,
         user_hash=place.user_hash,
-        **{name: getattr(vote, name) if getattr(place, name) is not None else None for name in _EITHER},
+        feedback=None if place.feedback is None else vote.feedback,
+        quality_score=None if place.quality_score is None else vote.quality_score,
     )
 
 

@@ -2,7 +2,8 @@
 
     POST /v1/threads/{thread}/messages/{message}/feedback   {"type": "positive" | "negative", "comment"?}
 
-The message's id is the record's other name. Its client checks the answer's shape.
+The message's id is the record's other name; `aui-user-id` says who votes, as its client does with an API key. That
+client checks the answer's shape.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
             system=_SYSTEM,
             thumb=_TYPES[kind],
             record_id=message,
-            user=_SYSTEM,
+            user=request.headers.get("aui-user-id") or _SYSTEM,
             comment=comment,
             id=f"{thread}\0{message}",
         )
