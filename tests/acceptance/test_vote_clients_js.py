@@ -1,6 +1,6 @@
 """The JavaScript clients of other systems, unchanged but for base URL and key.
 
-They come from npm, in the folder that RATCHET_NPM names: `npm install @langfuse/client langsmith assistant-cloud` there.
+They come from npm, in the folder RATCHET_NPM: `npm install @langfuse/client langsmith assistant-cloud` there.
 What they send is tested in every run (`tests/web/test_others_cases.py`).
 """
 
