@@ -156,6 +156,15 @@ async def test_a_langsmith_url_is_one_vote_without_a_key(ballots: Ballots) -> No
             assert answer.status == 200
         assert [await ballots.thumb(record) for record in (one, other)] == [1, None], "it is for its own answer"
 
+        again = await blocking(smith.create_presigned_feedback_token, RUN, "user_score", expiration=later * 9)
+        assert again.id != token.id
+        async with session.post(again.url, json={"score": 0}) as answer:
+            assert answer.status == 200
+        assert await ballots.thumb(one) == -1, "who gets two URLs has one vote"
+        async with session.post(token.url, json={"score": 1}) as answer:
+            assert answer.status == 200
+        assert await ballots.thumb(one) == 1
+
         [quality] = await blocking(smith.create_presigned_feedback_tokens, RUN, ["quality"])
         async with session.post(quality.url, json={"score": 0.9}) as answer:
             assert answer.status == 200

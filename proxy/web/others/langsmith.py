@@ -37,6 +37,8 @@ __all__ = ["routes"]
 _SYSTEM: Final = "langsmith"
 _MAX_RUNS_BYTES: Final = 20 << 20
 _USER: Final = ("user", "user_id", "userId")
+_BY_URL: Final = "presigned URL"
+"""Who votes by one: whoever that is, an answer has one vote from all of them, the last one."""
 _BOUNDARY: Final = re.compile(r'boundary="?([^";,\s]{1,70})"?', re.ASCII)
 _PART: Final = re.compile(rb'name="feedback\.[^"]*"', re.IGNORECASE)
 
@@ -137,7 +139,7 @@ class _LangSmith:
         return await self._presigned(request, {key: _number(value) for key, value in request.query_params.items()})
 
     async def _presigned(self, request: Request, item: Mapping[str, Any]) -> Response:
-        """A vote by nothing but its URL: for that answer, under that name, and one for each URL."""
+        """A vote by nothing but its URL, for that answer and under that name."""
         box = self.taker.box
         box.hold_back(request, 1)
         token = presigned.opened(box.ids, request.path_params["token"], self.taker.names, box.clock.now())
@@ -150,6 +152,7 @@ class _LangSmith:
             name=token.name,
             value=_value(item),
             record_id="-",
+            user=_BY_URL,
             comment=item.get("comment"),
             correction=item.get("correction"),
             id=f"token {token.text}",
