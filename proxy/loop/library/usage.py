@@ -74,12 +74,8 @@ class UsageLogger:
             raise ValueError(f"quality_score: {quality_score} is not between 0 and 1")
         if not 0.0 <= latency_ms < float("inf"):
             raise ValueError(f"latency_ms: {latency_ms} is not a number of milliseconds, 0 or more")
-        for name, text in (("query", query), ("response", response), ("model", model)):
-            if not isinstance(text, str) and (text is not None or name == "model"):
-                raise TypeError(f"{name}: is of type {type(text).__name__}, not text; give a str")
-        labels = {} if expert is None else {"expert": str(expert)}
-        if tags:
-            labels |= {str(name): str(value) for name, value in tags.items() if value is not None}
+        _refuse_unless_text(query=query, response=response, model=model)
+        labels = _labels({**(tags or {}), "expert": expert})
         while True:
             loop, usage = self.background.opened()
             who = None if user is None else usage.keys.user_hash(person_key(str(user)))
@@ -154,6 +150,17 @@ class UsageLogger:
         from proxy.loop.library.usage_store import open_usage_store
 
         return open_usage_store(self.db_path, self._clock)
+
+
+def _refuse_unless_text(**given: object) -> None:
+    """Here, where who logged it can be told; nobody waits for the store."""
+    for name, text in given.items():
+        if not isinstance(text, str) and (text is not None or name == "model"):
+            raise TypeError(f"{name}: is of type {type(text).__name__}, not text; give a str")
+
+
+def _labels(tags: Mapping[str, object]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in tags.items() if value is not None}
 
 
 def settled(work: Callable[[UsageStore], Coroutine[Any, Any, _T]]) -> Callable[[UsageStore], Coroutine[Any, Any, _T]]:
