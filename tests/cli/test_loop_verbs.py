@@ -87,7 +87,7 @@ def test_what_a_retrain_came_to_is_said_in_one_line(place: Path) -> None:
     (place / "config.json").write_text(json.dumps(strict))
     result = ratchet("--config", "config.json", "--trigger", "--no-train")
     assert (result.exit_code, "too_few_samples, " in result.output) == (1, True)
-    assert "usable samples, 1000 needed" in result.output
+    assert "usable samples, 1,000 needed" in result.output
 
 
 def test_a_process_killed_in_the_training_is_followed_by_one_that_ends_it(place: Path) -> None:
