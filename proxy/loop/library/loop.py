@@ -208,12 +208,26 @@ class ContinuousLearningLoop:
 
     def trigger(self, train_fn: TrainFunction | None = None, *, no_train: bool = False, who: str = "library",
                 why: str = "") -> dict[str, Any]:  # fmt: skip
-        """Retrain now, whatever the triggers say (`no_train`: only prepare the data); as `run_iteration`."""
+        """Retrain now, whatever the triggers say (`no_train`: only prepare the data); as `run_iteration`, with
+        "command": {"id", "state": pending | done | refused, "detail"}. It is pending where another process runs the
+        loop, which takes the command with its next iteration."""
         self._refuse_after_fork("trigger")
         self._refuse_in_training("trigger")
-        self.command("trigger", {"no_train": no_train}, who=who, why=why)
-        # Only the order itself: what else is due may want to train.
-        return self._iteration(None, 1) if no_train else self._iteration(train_fn, _MAX_TICKS)
+        command_id = self.command("trigger", {"no_train": no_train}, who=who, why=why)
+        # Only the command itself: what else is due may want to train.
+        result = self._iteration(None, 1) if no_train else self._iteration(train_fn, _MAX_TICKS)
+        return result | {"command": self.command_state(command_id)}
+
+    def command_state(self, command_id: int) -> dict[str, Any]:
+        """What became of a command: {"id", "state": pending | done | refused, "detail"}. Raises LookupError."""
+
+        async def get(usage: UsageStore) -> dict[str, Any]:
+            row = await usage.store.commands.get(command_id)
+            if row is None:
+                raise LookupError(f"command {command_id}: there is no such command")
+            return {"id": row.id, "state": row.state.value, "detail": row.detail}
+
+        return self.logger.background.run(get)
 
     def command(self, verb: str, args: Mapping[str, Any] | None = None, *, who: str = "library", why: str = "") -> int:
         """Leave a command (promote, rollback, pause, resume, cancel, share, deploy) for the next iteration: its id."""
