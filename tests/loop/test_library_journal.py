@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import sqlite3
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from proxy import UsageLogger
+from proxy.cli.app import app
 from proxy.loop.library.journal import TOO_MANY, LoggedCall
 from tests.harness.tables import sqlite_with_tables
 
@@ -54,6 +57,18 @@ def test_calls_of_a_killed_process_are_stored_by_the_next(path: Path) -> None:
     assert not file.exists()
     with UsageLogger(path) as usage:
         assert usage.get_statistics()["total"] == 3, "once"
+
+
+def test_commands_see_what_a_killed_process_had_logged(tmp_path: Path) -> None:
+    """Whoever deletes a user means that, too."""
+    sqlite_with_tables(tmp_path / "ratchet.db")
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "ratchet.db")], capture_output=True, check=False)
+    here = ["--data-dir", str(tmp_path), "--json"]
+    listed = CliRunner().invoke(app, ["records", "list", *here])
+    assert len(json.loads(listed.stdout)) == 3, listed.output
+    deleted = CliRunner().invoke(app, ["records", "delete", "--user", "ann", "--yes", *here])
+    assert json.loads(deleted.stdout)["records"] == 3
+    assert list((tmp_path / "ratchet.db-log").iterdir()) == []
 
 
 def test_a_vote_right_behind_its_call_finds_it(path: Path) -> None:
