@@ -190,10 +190,11 @@ def _profiles(config: Config, seen: Expected) -> tuple[tuple[MetricProfile, ...]
         positive_rate=0.7 if seen.positive_rate is None else seen.positive_rate,
     )
     profiles = seen.profiles or assumed
-    if seen.vote_rate is None and any(profile.metric is Metric.POSITIVE for profile in assumed):
-        instead = {profile.metric: profile for profile in assumed if profile.metric is Metric.POSITIVE}
-        profiles = tuple(instead.get(one.metric, one) if one.per_request <= 0 else one for one in profiles)
-        if seen.profiles is None or profiles != seen.profiles:
+    votes = next((profile for profile in assumed if profile.metric is Metric.POSITIVE), None)
+    if seen.vote_rate is None and votes is not None:
+        unvoted = [one for one in profiles if one.metric is Metric.POSITIVE and one.per_request <= 0]
+        profiles = tuple(votes if one in unvoted else one for one in profiles)
+        if seen.profiles is None or unvoted:
             notes.append(
                 f"positive: nobody has voted yet; votes on {share(_VOTE_RATE)} of the answers are assumed (--vote-rate "
                 "takes another share; without votes set ab_test_config.feedback_weight to 0)"
