@@ -218,7 +218,7 @@ def _since(result: GuardrailResult) -> str:
 def _compared_with(facts: WatchFacts) -> tuple[str, ...]:
     if facts.control is not None:
         held = f"{share(facts.holdback_share)} of the users stay on the old champion until then, to compare with"
-        return (f"{held} ({many(facts.control_requests)} of their requests so far).",)
+        return (f"{held} ({many(facts.control_requests or 0)} of their requests so far).",)
     if facts.before is None:
         return ("There are no earlier numbers to compare with.",)
     return (

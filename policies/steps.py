@@ -86,7 +86,7 @@ def _training(look: Inspection) -> Step:
     match run.status:
         case RunStatus.NOT_STARTED:
             return Step(
-                reasons=(f"the training data of {run.id} is ready ({wording.many(run.samples)} samples)",),
+                reasons=(f"the training data of {run.id} is ready ({wording.many(run.samples or 0)} samples)",),
                 action=StartTraining(run_id=run.id),
             )
         case RunStatus.SUCCEEDED:

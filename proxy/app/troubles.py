@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -21,8 +21,8 @@ from proxy.status import TroubleStatus
 
 __all__ = ["TOPICS", "Topic", "Trouble", "Troubles"]
 
-Topic = Literal["store", "spool", "champion", "loop", "routes", "keys", "clock", "admin"]
-TOPICS: Final[tuple[Topic, ...]] = ("store", "spool", "champion", "loop", "routes", "keys", "clock", "admin")
+Topic = Literal["store", "spool", "champion", "loop", "routes", "keys", "clock", "admin", "open_webui"]
+TOPICS: Final[tuple[Topic, ...]] = get_args(Topic)
 """Whatever can be in trouble: labels of `ratchet_trouble`, keys of `troubles` in /health and /status."""
 _MINUTE_S: Final = 60.0
 _SAME_S: Final = 10.0

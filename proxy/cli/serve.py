@@ -73,9 +73,16 @@ def serve(
         _warn(sentence)
     _warn_of_what_is_missing(loaded)
     from proxy.app import serve as run
+    from proxy.config.load import origins_of
 
+    options = {"server.data_dir": data_dir, **overrides}
     raise typer.Exit(
-        run(loaded, config, lambda: load_config(config, {"server.data_dir": data_dir, **overrides}, os.environ))
+        run(
+            loaded,
+            config,
+            lambda: load_config(config, options, os.environ),
+            lambda: origins_of(config, options, os.environ),
+        )
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from markupsafe import Markup
 
 from policies import wording
-from policies.guardrails import GUARDRAILS
+from policies.guardrails import GUARDRAILS, GuardrailState
 from policies.kinds import TASK
 from policies.records import Outcome
 from policies.scoring import scorer_label
@@ -18,7 +19,7 @@ from proxy.store.tables.values import RecordFlag, RecordView
 from proxy.web.checks.documents import verdict_of_check
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "change_text", "check_verdict", "no_sample_words",
+__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "bound_text", "change_text", "check_verdict", "no_sample_words",
            "share_text"]  # fmt: skip
 
 UNKNOWN: Final = "–"
@@ -84,6 +85,11 @@ def share_text(value: float | None) -> str:
 def change_text(value: float | None) -> str:
     """−0.021 → "−2.1 %"."""
     return UNKNOWN if value is None else wording.signed_percent(value)
+
+
+def bound_text(value: float | None) -> str:
+    """A bound of a relative change: no value falls by more than all of it."""
+    return change_text(None if value is None else max(-1.0, value))
 
 
 def _points(value: float | None) -> str:
@@ -155,7 +161,29 @@ def _guardrail(name: str) -> str:
 
 def _guardrail_change(value: float | None, name: str) -> str:
     """The change that a guardrail found: in points of a rate, else in parts of the champion's value."""
-    return _points(value) if name in GUARDRAILS and GUARDRAILS[name].is_rate else change_text(value)
+    if name not in GUARDRAILS or not GUARDRAILS[name].is_rate:
+        return bound_text(value)
+    return _points(None if value is None else min(1.0, max(-1.0, value)))
+
+
+def _guardrail_state(result: Any) -> str:
+    """`pass` alone is shown as a result: neither of a guardrail that nothing measures, nor of one with too few users,
+    of which results that were kept tell by their words."""
+    kept = result if isinstance(result, Mapping) else {"state": result.state, "estimate": result.estimate,
+                                                       "reason": result.reason}  # fmt: skip
+    if kept["state"] != GuardrailState.PASS:
+        return str(kept["state"])
+    if kept.get("estimate") is None:
+        return "not_measured"
+    return "no_proof" if kept["reason"].endswith("effective users") else "pass"
+
+
+def _nothing_yet(assessment: Any) -> str | None:
+    """What is to be said, alone, of a test in which an arm has had no request."""
+    names = ("champion_requests", "challenger_requests")
+    if isinstance(assessment, Mapping):
+        return wording.nothing_yet(*(assessment[name] for name in names))
+    return wording.nothing_yet(*(getattr(assessment, name) for name in names))
 
 
 def _metric(name: str) -> str:
@@ -207,10 +235,16 @@ def _part(value: float | None) -> str:
     return UNKNOWN if value is None else wording.share(value)
 
 
+def _slug(word: str) -> str:
+    """`effective users` → "effective-users"."""
+    return word.replace(" ", "-")
+
+
 FILTERS: Final[dict[str, Any]] = {
     "share": share_text,
     "part": _part,
     "change": change_text,
+    "bound": bound_text,
     "points": _points,
     "evidence": _evidence,
     "score": _score,
@@ -236,4 +270,8 @@ FILTERS: Final[dict[str, Any]] = {
     "metric": _metric,
     "characters": _characters,
     "ratio": _ratio,
+    "slug": _slug,
+    "guardrail_state": _guardrail_state,
+    "nothing_yet": _nothing_yet,
+    "no_proof": wording.no_proof,
 }
