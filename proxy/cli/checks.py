@@ -38,7 +38,7 @@ def check_config(
     from proxy.checks.golden import golden_of
     from proxy.config import fingerprint, public_document
     from proxy.config.load import mistaken_names, old_names
-    from proxy.config.programs import missing_programs
+    from proxy.config.programs import missing_programs, otlp_target
     from proxy.errors import ConfigError
     from proxy.gateway.gateway import client_tls
 
@@ -49,6 +49,7 @@ def check_config(
     try:
         client_tls(loaded)
         golden_of(loaded)
+        otlp_target(loaded.telemetry)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
     changed = _changed(loaded)

@@ -64,6 +64,10 @@ def serve(
 
     try:
         check_serving(loaded)
+        if loaded.telemetry.otlp_endpoint is not None:
+            from proxy.config.programs import otlp_target
+
+            otlp_target(loaded.telemetry)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
     _warn_of_what_is_missing(loaded)
