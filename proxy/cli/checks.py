@@ -76,7 +76,7 @@ def _refuse_what_cannot_work(config: Config) -> None:
     from proxy.app.paths import DataDir
     from proxy.checks.golden import golden_of
     from proxy.config.authorities import trusting
-    from proxy.config.programs import missing_programs
+    from proxy.config.programs import missing_programs, otlp_target
     from proxy.errors import ConfigError
     from proxy.gateway.gateway import client_tls
     from proxy.judge.build import make_judge
@@ -89,6 +89,7 @@ def _refuse_what_cannot_work(config: Config) -> None:
         client_tls(config)
         trusting(config.champion.ca_file)
         golden_of(config)
+        otlp_target(config.telemetry)
         make_judge(config.judge)
         build_trainer(config.trainer)
         build_deployer(config.deployer, DataDir.of(config).root)

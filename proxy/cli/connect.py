@@ -67,6 +67,10 @@ def _tries(config: Config, tls: ssl.SSLContext | None) -> Iterator[tuple[str, Ca
         yield "judge.url", lambda: _judge(config, tls)
     if config.trainer.kind in _TRAINERS:
         yield "trainer.url", lambda: _TRAINERS[config.trainer.kind](config, tls)
+    if config.feedback.open_webui.url:
+        yield "feedback.open_webui.url", lambda: _open_webui(config)
+    if config.telemetry.otlp_endpoint:
+        yield "telemetry.otlp_endpoint", lambda: _collector(config)
     deployer = config.deployer
     if trusts_unseen(deployer):
         return
@@ -110,6 +114,38 @@ async def _judge(config: Config, tls: ssl.SSLContext | None) -> str:
     if found.score is None:
         raise _FailedError(found.reason or "it gave no score")
     return f"{config.judge.model} judges (one question was asked: {found.score:g})"
+
+
+async def _open_webui(config: Config) -> str:
+    """Its list of votes, which the key of an administrator may read."""
+    from proxy.web.open_webui.api import OpenWebUI, OpenWebUIError
+
+    outside = config.feedback.open_webui
+    try:
+        async with OpenWebUI(str(outside.url), outside.key or "") as asked:
+            return f"{outside.url} lets us read its votes ({len(await asked.votes())} so far)"
+    except OpenWebUIError as exc:
+        raise _FailedError(str(exc)) from exc
+
+
+async def _collector(config: Config) -> str:
+    """A receiver of OTLP takes POST alone: any answer to a GET is a sign of life, but one that says that we may not."""
+    import aiohttp
+
+    from proxy.config.programs import otlp_target
+    from proxy.loop.adapters.session import open_session
+
+    target = otlp_target(config.telemetry)
+    assert target is not None  # there is an endpoint
+    url = f"{target.endpoint.rstrip('/')}/v1/traces"
+    try:
+        session = open_session(aiohttp.ClientTimeout(total=10.0))
+        async with session as client, client.get(url, headers=target.headers) as answer:
+            if answer.status in (401, 403):
+                raise _FailedError(f"{url} refuses us ({answer.status}); check telemetry.otlp_headers")
+            return f"{url} answers {answer.status}"
+    except aiohttp.ClientError as exc:
+        raise _FailedError(f"{url} cannot be reached: {exc}") from exc
 
 
 async def _answers(url: str, path: str, token_file: str | None, tls: ssl.SSLContext | None) -> str:

@@ -67,6 +67,10 @@ def serve(
     try:
         check_serving(loaded)
         trusting(loaded.champion.ca_file)
+        if loaded.telemetry.otlp_endpoint is not None:
+            from proxy.config.programs import otlp_target
+
+            otlp_target(loaded.telemetry)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
     for sentence in (*mistaken_sentences(os.environ), *settings_file_open(config)):

@@ -118,9 +118,13 @@ def public_document(config: Any) -> dict[str, Any]:
         }
 
     document = mask(dataclasses.asdict(config), "")
-    if "notify" in document:  # a receiver's key stands in its query
-        document["notify"]["urls"] = [re.sub(r"[?#].*", f"?{_MASK}", url) for url in document["notify"]["urls"]]
+    if "notify" in document:  # a receiver's key stands in its path or query
+        document["notify"]["urls"] = [_host_alone(url) for url in document["notify"]["urls"]]
     return document
+
+
+def _host_alone(url: str) -> str:
+    return re.sub(r"(?<=[^:/])[/?#].+", f"/{_MASK}", url)
 
 
 def fingerprint(config: Any) -> str:

@@ -20,6 +20,7 @@ from proxy.loop.act.install import BaseModel
 from proxy.loop.adapters.deployers import build_deployer
 from proxy.loop.adapters.deployers.brought import WithBrought
 from proxy.loop.adapters.deployers.health import trusts_unseen
+from proxy.loop.adapters.messages import targets_of
 from proxy.loop.adapters.notify import NoNotifier, WebhookNotifier
 from proxy.loop.adapters.probe import HttpProbe
 from proxy.loop.adapters.trainers import build_trainer
@@ -81,8 +82,8 @@ async def open_loop(
     training_dir = config.training_dir
     mark = fingerprint(config)
     version = await store.configs.add(mark, public_document(config))
-    urls = config.notify.urls
-    notifier = WebhookNotifier(urls, timeout_s=config.notify.timeout_seconds) if urls else NoNotifier()
+    targets = targets_of(config.notify.urls, config.notify.kinds, config.notify.console_url)
+    notifier = WebhookNotifier(targets, timeout_s=config.notify.timeout_seconds) if targets else NoNotifier()
     tls = trusting(config.champion.ca_file)
     probe = HttpProbe(trusting=trusts_unseen(config.deployer), tls=tls)
     deployer = build_deployer(config.deployer, data_dir, clock, tls=tls)

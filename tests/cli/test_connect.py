@@ -44,8 +44,11 @@ class Services:
         return JSONResponse({"status": {"allowed": self.allowed}}, 201)
 
     async def answer(self, request: Request) -> Response:
-        if request.url.path.startswith("/v1/fine_tuning") and request.headers.get("authorization") != TOKEN:
+        guarded = ("/v1/fine_tuning", "/v1/traces", "/api/v1/evaluations")
+        if request.url.path.startswith(guarded) and request.headers.get("authorization") != TOKEN:
             return JSONResponse({"error": "who are you?"}, 401)
+        if request.url.path.endswith("/all/ids"):
+            return JSONResponse([])
         return JSONResponse({"object": "list", "data": []})
 
 
@@ -152,6 +155,21 @@ def test_what_a_trainer_lacks_is_named(right: bool, tmp_path: Path, url: str, se
         assert "may not make Jobs in the namespace default" in connect(tmp_path, {"trainer": kube})[1]["trainer.url"][1]
         ray = {"kind": "ray", "url": url, "command": ["python", "train.py"]}
         assert connect(tmp_path, {"trainer": ray})[1]["trainer.url"] == (True, f"{url}/api/version answers 200")
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_open_webui_and_the_collector_are_asked(right: bool, tmp_path: Path, url: str) -> None:
+    key, code = ("the-token", 0) if right else ("another", 4)
+    settings = {
+        "feedback": {"open_webui": {"url": url, "key": key}},
+        "telemetry": {"otlp_endpoint": url, "otlp_headers": f"authorization=Bearer%20{key}"},
+    }
+    found, said = connect(tmp_path, settings)
+    assert found == code, said
+    assert said["feedback.open_webui.url"][0] is said["telemetry.otlp_endpoint"][0] is right
+    if right:
+        assert said["feedback.open_webui.url"][1] == f"{url} lets us read its votes (0 so far)"
+        assert said["telemetry.otlp_endpoint"][1] == f"{url}/v1/traces answers 200"
 
 
 @pytest.mark.parametrize(
