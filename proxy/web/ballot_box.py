@@ -175,7 +175,7 @@ class BallotBox:
         names = [self._name(one, now, trust, where) for one, where in zip(ids, fields, strict=True)]
         said = {**self._about(vote, trust, at), **vote.says, "source": vote.source, "tr": int(trust)}
         idle = idle_in(vote, trust)
-        if len(idle) == len(vote.says):
+        if idle and len(idle) == len(vote.says):
             raise ApiError(403, f"{at}{idle[0]}: {self.without_token()}", field=f"{at}{idle[0]}")
         if vote.tags:
             said["tags"] = dict(vote.tags)

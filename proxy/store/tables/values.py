@@ -427,7 +427,7 @@ class RecordFilter:
     text: str | None = None
     """Case-insensitive part of the query or response text."""
     tag: tuple[str, str] | None = None
-    """Name and value of a tag that the record has."""
+    """Name and value of a tag that the record has, or that a vote gave it."""
     equal: Mapping[str, str | int] = field(default_factory=dict)
     """Values by column, of those that `tables.columns` lets be filtered by."""
 
