@@ -21,7 +21,7 @@ import yaml
 
 from tests.harness.model_server import create_model_server
 from tests.harness.model_words import answer_to
-from tests.harness.pages import ROOT, Block, blocks
+from tests.harness.pages import ROOT, Block, blocks, commands
 from tests.harness.programs import free_port
 from tests.harness.require import need
 from tests.harness.sdk import Way
@@ -195,7 +195,9 @@ def ai_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=0", "--fetch-timeout=30000"]
     done = subprocess.run(["npm", "ci", *options], cwd=directory, capture_output=True, text=True, timeout=300,
                           check=False)  # fmt: skip
-    ours = "EUSAGE" in done.stderr or "EINTEGRITY" in done.stderr  # the lock file does not fit, whatever the network does
+    ours = (
+        "EUSAGE" in done.stderr or "EINTEGRITY" in done.stderr
+    )  # the lock file does not fit, whatever the network does
     need("npm's registry", done.returncode == 0 or ours, extra=True)
     assert done.returncode == 0, done.stderr
     return directory
@@ -240,3 +242,15 @@ def test_the_ai_sdk_that_is_tested_is_the_one_of_the_page() -> None:
     assert lock["node_modules/ai"]["version"].split(".")[0] == major
     [install] = re.findall(r"`npm install ([^`]+)`", text)
     assert set(install.split()) == set(lock[""]["dependencies"])
+
+
+# ------------------------------------------------------------------------------------------------ at the end
+
+
+def test_another_model_of_litellm_is_brought(way: Way, tmp_path: Path) -> None:
+    """Last of all: from here on there is a challenger."""
+    [block] = page("litellm", "console")
+    [command] = commands(block)
+    environ = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+               "RATCHET_CONFIG": str(way.ratchet.config_file)}  # fmt: skip
+    assert run(["sh", "-euc", command.line], tmp_path, **environ).startswith("challenge: ")
