@@ -58,6 +58,7 @@ bench: setup  ## benchmarks beside nginx, and queries over a million records; ne
 	@$(BIN)/python -m tests.bench.store --records 1000000 --queries
 	@$(BIN)/python -m tests.bench.decisions
 	@$(BIN)/python -m tests.bench.startup
+	@$(BIN)/python -m tests.bench.library
 
 simulate: setup  ## error rates of the decision rules, the long version
 	@$(BIN)/python -m tests.simulation --runs 200 --write

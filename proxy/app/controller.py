@@ -45,6 +45,7 @@ from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
 from proxy.app.troubles import Troubles
 from proxy.clock import AdjustedClock
+from proxy.config.authorities import trusting
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
 from proxy.ingest import IngestMetrics, Ingestor
@@ -122,7 +123,9 @@ class Controller:
             self._troubles,
             lambda: self._heartbeat.replicas,
         )
-        self._judging = Judging(self._config.judge, self._metrics.registry, self._clock)
+        self._judging = Judging(
+            self._config.judge, self._metrics.registry, self._clock, trusting(self._config.champion.ca_file)
+        )
         self._ingestor: Ingestor | None = None
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
         self._archive_metrics = ArchiveMetrics(self._metrics.registry, self._config.store.archive, self._clock)

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from policies.wording import span
 from proxy.clock import Clock
 from proxy.status import TroubleStatus
 
@@ -78,7 +79,7 @@ class Troubles(Collector):
             return
         self._over_at[topic] = self._clock.monotonic()
         if self._unsaid.pop(topic, None) is None and topic in self._said_at:
-            lasted = _duration(self._clock.now() - known.since)
+            lasted = span(max(0.0, self._clock.now() - known.since))
             _log.warning("%s: %s after %s%s", topic, how, lasted, f", {cost}" if cost else "")
 
     def of(self, topic: Topic) -> str:
@@ -110,8 +111,3 @@ class Troubles(Collector):
         for topic in TOPICS:
             gauge.add_metric([topic], float(topic in self._known))
         yield gauge
-
-
-def _duration(seconds: float) -> str:
-    minutes = int(max(0.0, seconds) // _MINUTE_S)
-    return f"{minutes} min" if minutes else f"{max(0.0, seconds):.0f} s"

@@ -188,7 +188,9 @@ def _profiles(config: Config, seen: Expected) -> tuple[tuple[MetricProfile, ...]
     if never:
         raise ValueError(f"{never[0]}: is never observed but has a weight in ab_test_config; set that weight to 0")
     if test.cuped and seen.saving is not None:
-        notes.append(f"cuped: the users' own past takes out {seen.saving:.0%} of the variance")
+        from policies.wording import percent
+
+        notes.append(f"cuped: the users' own past takes out {percent(seen.saving)} of the variance")
     if seen.measure is QualityMeasure.RECTIFIED:
         notes.append("positive: votes and judge together, in the place of quality and thumbs")
     return profiles, notes
@@ -236,12 +238,14 @@ async def _look(store: Store, config: Config) -> Expected:
 def _print(document: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from policies.wording import share
+
     out = console()
-    stages = " → ".join(f"{100 * share:.3g} %" for share in document["shares"])
+    stages = " → ".join(share(part) for part in document["shares"])
     out.print(f"{_crowd(document)}, challenger at {stages}")
     source = "assumed: no experiment yet" if document["assumed"] else "the champion's in the latest experiment"
     for row in document["metrics"]:
-        spread = f"{row['mean']:.3g} ± {row['sd']:.2g}, on {row['per_request']:.0%} of the requests"
+        spread = f"{row['mean']:.3g} ± {row['sd']:.2g}, on {share(row['per_request'])} of the requests"
         out.print(f"  {row['metric']}: {spread} ({source})")
     for note in document["notes"]:
         out.print(f"  {note}")
@@ -269,18 +273,24 @@ def _crowd(document: dict[str, Any]) -> str:
 
 
 def _print_detectable(document: dict[str, Any]) -> None:
+    from policies.wording import signed_percent
+
     out, days, gain = console(), document["days"], document["detectable_gain"]
     long = "1 day" if days == 1 else f"{days:g} days"
     if gain >= _NO_GAIN:
         out.print(f"{long} can detect no gain: that is too little traffic")
     else:
-        out.print(styled(f"{long} can detect a gain of ", (f"{gain:+.1%}", "bold"), " or more, in 4 of 5 experiments"))
+        out.print(
+            styled(f"{long} can detect a gain of ", (signed_percent(gain), "bold"), " or more, in 4 of 5 experiments")
+        )
     if days < document["min_days"]:
         out.print(f"No challenger is promoted before {document['min_days']:g} days (min_duration_hours).")
 
 
 def _row(answer: dict[str, Any], document: dict[str, Any]) -> list[str]:
-    gain, half = f"{answer['gain']:+.0%}", _time(answer["half_days"])
+    from policies.wording import share
+
+    gain, half = f"+{share(answer['gain'])}", _time(answer["half_days"])
     if answer["days"] is None:
         why = "below promotion_threshold" if answer["gain"] < document["promotion_threshold"] else "too few users"
         return [gain, half, "never", "–", "–", why]
@@ -299,12 +309,13 @@ def _time(days: float | None) -> str:
 def _what_else(document: dict[str, Any]) -> list[str]:
     """How that agrees with the longest duration, and what a person could do."""
     from policies.levers import months_in_words
+    from policies.wording import share
 
     gain, most, least = document["gain"], document["max_days"], document["min_days"]
     asked = next(answer for answer in document["answers"] if answer["gain"] == gain)
     said = [f"An experiment takes at least {least:g} and at most {most:g} days (min_ and max_duration_hours)."]
     if gain < document["promotion_threshold"]:
-        said.append(f"{gain:+.1%} is below promotion_threshold: it is seldom promoted, however long it takes.")
+        said.append(f"+{share(gain)} is below promotion_threshold: it is seldom promoted, however long it takes.")
     half, days = asked["half_days"], asked["days"]
     if half is None:
         users = document["traffic"]["users"]
@@ -313,11 +324,11 @@ def _what_else(document: dict[str, Any]) -> list[str]:
         never = f"{crowd} {weighs} {document['most_a_user']:g} observations"
         if document["traffic"]["strangers_per_day"]:
             never = "ten years of it find out too little"
-        said.append(f"{gain:+.0%} with your traffic: never, however long the test takes: {never}.")
+        said.append(f"+{share(gain)} with your traffic: never, however long the test takes: {never}.")
     else:
         long = "" if half <= most else "longer than max_duration_hours: "
         rest = "never four of five" if days is None else f"four of five in {months_in_words(days)}"
-        said.append(f"{gain:+.0%} with your traffic: {long}one of two tests in {months_in_words(half)}, {rest}.")
+        said.append(f"+{share(gain)} with your traffic: {long}one of two tests in {months_in_words(half)}, {rest}.")
     if document["levers"]:
         said.append("What makes it shorter, four of five tests:")
         for lever in document["levers"]:

@@ -60,10 +60,12 @@ def serve(
     }
     loaded = read_config(config, data_dir, overrides)
     from proxy.config import check_serving, load_config
+    from proxy.config.authorities import trusting
     from proxy.errors import ConfigError
 
     try:
         check_serving(loaded)
+        trusting(loaded.champion.ca_file)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
     _warn_of_what_is_missing(loaded)

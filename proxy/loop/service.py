@@ -12,6 +12,7 @@ from policies.plan import LoopRules
 from proxy.checks.gate import CredentialHeader, ReplayGate
 from proxy.clock import Clock
 from proxy.config import Config
+from proxy.config.authorities import trusting
 from proxy.config.load import fingerprint, public_document
 from proxy.credentials import CREDENTIALS_FILE, CredentialFile
 from proxy.judge.build import scorer_of
@@ -82,8 +83,9 @@ async def open_loop(
     version = await store.configs.add(mark, public_document(config))
     urls = config.notify.urls
     notifier = WebhookNotifier(urls, timeout_s=config.notify.timeout_seconds) if urls else NoNotifier()
-    probe = HttpProbe(trusting=trusts_unseen(config.deployer))
-    deployer = build_deployer(config.deployer, data_dir, clock)
+    tls = trusting(config.champion.ca_file)
+    probe = HttpProbe(trusting=trusts_unseen(config.deployer), tls=tls)
+    deployer = build_deployer(config.deployer, data_dir, clock, tls=tls)
     gate = ReplayGate(store, config, _credentials(config, data_dir), clock)
     datasets = StoreDatasetBuilder(store.samples, config.generator_config, training_dir)
     loop = assemble(
@@ -92,7 +94,7 @@ async def open_loop(
         rules=service_rules(config),
         ports=LoopPorts(
             datasets=datasets,
-            trainer=build_trainer(config.trainer),
+            trainer=build_trainer(config.trainer, tls),
             deployer=WithBrought(deployer, probe),
             gate=gate,
             probe=probe,

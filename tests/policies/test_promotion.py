@@ -169,7 +169,7 @@ def test_a_window_goes_on_while_the_evidence_leans_to_harm() -> None:
     control, after = bad_late(60, 540, 45)
     leaning = look(after, 24.0, control=control)
     assert leaning.decision is WatchDecision.KEEP
-    assert leaning.reasons[0].startswith("Since the promotion: errors: 8.3 % against 0.0 %")
+    assert leaning.reasons[0].startswith("Since the promotion: errors: 8.3 % against 0 %")
     assert leaning.reasons[-1] == "Until that is proven or gone the watch goes on, for 2 days at most."
     assert look(after, 72.0, control=control).decision is WatchDecision.FINISH
     assert look(bad_late(60, 540, 13)[1], 24.0, control=control).decision is WatchDecision.FINISH

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from policies.records import Arm
+from policies.wording import counted
 from proxy.store.tables.values import TrafficPoint
 from proxy.web.console.page import Console
 from proxy.web.console.series import Unit, arm_chart
@@ -187,7 +188,11 @@ class _Traffic:
         return JsonResponse(
             {
                 "requests": _rate_chart(
-                    steps, x, elapsed_s, f"{whole.requests:,} requests in {chosen.words}.", lambda s: s.requests
+                    steps,
+                    x,
+                    elapsed_s,
+                    f"{counted(whole.requests, 'request')} in {chosen.words}.",
+                    lambda s: s.requests,
                 ),
                 "errors": _chart(steps, x, "share", f"Failed requests: {failed}.", lambda s: s.error_share),
                 "refused": _chart(steps, x, "share", f"Declined with a 4xx: {refused}.", lambda s: s.refused_share),

@@ -95,24 +95,17 @@ def _evidence(log_e: float | None) -> str:
 
 
 def _score(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3f}"
+    return UNKNOWN if value is None else wording.score(value)
 
 
 def _count(value: float | None) -> str:
-    """Whole numbers with thin spaces: 1 234 567."""
-    return UNKNOWN if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    """1234567 → "1,234,567"."""
+    return UNKNOWN if value is None else wording.many(value)
 
 
 def _seconds(value: float | None) -> str:
-    """A duration in the unit that fits."""
-    if value is None:
-        return UNKNOWN
-    if value == 0:
-        return "0 s"
-    for limit, factor, unit in ((0.001, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1, "s"), (7200.0, 1 / 60, "min")):
-        if value < limit:
-            return f"{value * factor:.3g} {unit}" if value * factor < 100 else f"{value * factor:.0f} {unit}"
-    return f"{value / 3600:.1f} h" if value < 172_800 else f"{value / 86_400:.1f} days"
+    """A measured time in the unit that fits: "85.3 ms"."""
+    return UNKNOWN if value is None else wording.took(value)
 
 
 def _duration(value: float | None) -> str:
@@ -131,13 +124,7 @@ def _until(earliest: float, latest: float | None) -> str:
 
 
 def _bytes(value: float | None) -> str:
-    if value is None:
-        return UNKNOWN
-    for unit in ("B", "KB", "MB"):
-        if value < 1024:
-            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GB"
+    return UNKNOWN if value is None else wording.size(value)
 
 
 def _when(at_s: float | None) -> str | Markup:
@@ -178,7 +165,7 @@ def _metric(name: str) -> str:
 
 def _characters(mean: float) -> str:
     """A mean of ln(1 + characters) as a number of characters."""
-    return f"{math.expm1(mean):,.0f} characters"
+    return f"{wording.many(math.expm1(mean))} characters"
 
 
 def _ratio(difference: float | None) -> str:
