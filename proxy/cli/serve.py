@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from proxy.cli.cautions import certificate_ended, mistaken_sentences, settings_file_open
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, fail, read_config, say
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def serve(
         trusting(loaded.champion.ca_file)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
+    for sentence in (*mistaken_sentences(os.environ), *settings_file_open(config)):
+        _warn(sentence)
     _warn_of_what_is_missing(loaded)
     from proxy.app import serve as run
 
@@ -78,6 +81,8 @@ def serve(
 
 def _warn_of_what_is_missing(config: Config) -> None:
     """A training that is due in a week, or a check, is no reason not to serve, but better known now."""
+    if sentence := certificate_ended(config):
+        _warn(f"{sentence}; until then clients refuse it")
     if config.trainer.kind in _LOCAL or config.deployer.kind in _LOCAL or config.judge.kind in _LOCAL:
         from proxy.config.programs import missing_programs
 

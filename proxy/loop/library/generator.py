@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock, SystemClock
-from proxy.loop.library.usage import UsageLogger
+from proxy.loop.library.usage import UsageLogger, settled
 
 if TYPE_CHECKING:
     from proxy.loop.library.usage_store import UsageStore
@@ -50,7 +50,7 @@ class TrainingDataGenerator:
             builder = StoreDatasetBuilder(usage.store.samples, self._config, self._output_dir)
             return (await builder.build(request)).as_json()
 
-        return self._logger.run(build)
+        return self._logger.background.run(settled(build))
 
     def close(self) -> None:
         """Close the usage log. Safe to repeat."""

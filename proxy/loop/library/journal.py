@@ -24,7 +24,7 @@ import orjson
 from proxy.ids import RecordIds
 from proxy.private import make_folder
 
-__all__ = ["MANY", "TOO_MANY", "ClosedJournalError", "JournalFile", "LoggedCall", "UsageJournal", "Waiting"]
+__all__ = ["MANY", "TOO_MANY", "Backlog", "ClosedJournalError", "JournalFile", "LoggedCall", "UsageJournal"]
 
 MANY: Final = 500
 """So many calls wait for no timer."""
@@ -80,7 +80,7 @@ class JournalFile:
 
 
 @dataclass(slots=True)
-class Waiting:
+class Backlog:
     """How much waits to be stored."""
 
     first: bool
@@ -109,7 +109,7 @@ class UsageJournal:
         make_folder(self.folder)
         _all.add(self)
 
-    def add(self, now: float, call: LoggedCall) -> tuple[str, Waiting]:
+    def add(self, now: float, call: LoggedCall) -> tuple[str, Backlog]:
         """Mint the call's id, write it down, and say what waits; returns the signed id.
 
         Raises ValueError for a text that is none, OSError where the disk takes nothing, ClosedJournalError.
@@ -126,7 +126,7 @@ class UsageJournal:
             self._calls.append(call)
             before, self._bytes = self._bytes, self._bytes + len(line)
             count = len(self._calls)
-            return minted.text, Waiting(
+            return minted.text, Backlog(
                 first=count == 1,
                 many=count == MANY or before < _MANY_BYTES <= self._bytes,
                 too_many=count >= TOO_MANY or self._bytes >= _TOO_MANY_BYTES,

@@ -19,7 +19,7 @@ from policies.records import Arm
 from proxy.clock import Clock, SystemClock
 from proxy.config.loop import LoopConfig
 from proxy.errors import TemporaryError
-from proxy.loop.library.usage import UsageLogger
+from proxy.loop.library.usage import UsageLogger, settled
 
 if TYPE_CHECKING:
     from proxy.loop.library.engine import Engine
@@ -165,7 +165,9 @@ class ContinuousLearningLoop:
         with self._turn("run_iteration"), self.logger.background.kept_open(_AT_WORK):
             engine.trainer.begin(train_fn)
             trains = train_fn is not None
-            future = self.logger.submit(lambda usage: engine.iterate(usage, trains=trains, limit=limit))
+            future = self.logger.background.submit(
+                settled(lambda usage: engine.iterate(usage, trains=trains, limit=limit))
+            )
             ticks, hint = self._serve_jobs(future)
             self._last_check = self._clock.now()
             result = iteration_result(ticks, self._last_check) | {"hint": hint}
@@ -249,7 +251,7 @@ class ContinuousLearningLoop:
         from proxy.loop.codec import to_json
         from proxy.loop.library.iteration import iso
 
-        status, hint = self.logger.run(self._engine.status)
+        status, hint = self.logger.background.run(settled(self._engine.status))
         phase, totals, challenger = status.phase, status.totals or LoopTotals(), status.challenger
         return {
             "status": {
@@ -278,13 +280,13 @@ class ContinuousLearningLoop:
         """The decision in force at `at` (Unix seconds; None: the latest), with its inputs and reasons."""
         from proxy.loop.look.explain import explain
 
-        return self.logger.run(lambda usage: explain(usage.store, at))
+        return self.logger.background.run(settled(lambda usage: explain(usage.store, at)))
 
     def history(self, limit: int = 50) -> list[dict[str, Any]]:
         """What was decided and done, newest first."""
         from proxy.loop.look.explain import history
 
-        return self.logger.run(lambda usage: history(usage.store, limit))
+        return self.logger.background.run(settled(lambda usage: history(usage.store, limit)))
 
     # ------------------------------------------------------------------------------------------- engine
 

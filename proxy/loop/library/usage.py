@@ -21,11 +21,9 @@ from proxy.loop.library.journal import ClosedJournalError, LoggedCall
 from proxy.wire.person import person_key
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from proxy.loop.library.usage_store import UsageStore
 
-__all__ = ["UsageLogger"]
+__all__ = ["UsageLogger", "settled"]
 
 _T = TypeVar("_T")
 _LAST_WORDS_S: Final = 10.0
@@ -125,7 +123,7 @@ class UsageLogger:
 
             return await find_records(usage, RecordFilter(min_quality=min_quality, voted=voted), limit)
 
-        return self.run(find)
+        return self.background.run(settled(find))
 
     def get_statistics(self) -> dict[str, Any]:
         """Sums over the whole log: total, with_feedback, feedback_rate (0 to 1), avg_quality_score (0 without any
@@ -136,15 +134,7 @@ class UsageLogger:
 
             return await statistics(usage)
 
-        return self.run(sums)
-
-    def run(self, work: Callable[[UsageStore], Coroutine[Any, Any, _T]]) -> _T:
-        """Run `work(usage)` where the store is, after all that was logged before this call, and wait for its result."""
-        return self.background.run(settled(work))
-
-    def submit(self, work: Callable[[UsageStore], Coroutine[Any, Any, _T]]) -> Future[_T]:
-        """As `run`, but hand back the future."""
-        return self.background.submit(settled(work))
+        return self.background.run(settled(sums))
 
     def _open(self) -> Awaitable[UsageStore]:
         from proxy.loop.library.usage_store import open_usage_store
