@@ -46,6 +46,7 @@ _LONGEST = (
     "acceptance/test_failover.py",
     "cli/test_simulate.py",
     "contract/store/test_archived_first.py",
+    "docs/test_client_pages.py",
     "dashboards/test_dashboards.py",
     "app/test_shutdown.py",
     "app/test_supervisor.py",
