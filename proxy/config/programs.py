@@ -67,12 +67,20 @@ def otlp_target(telemetry: TelemetryConfig, environ: Mapping[str, str] = os.envi
             )
         if headers and (complaint := forms.otlp_headers(headers)) is not None:
             raise ConfigError(f"telemetry.otlp_endpoint: env, but the environment variable {_OTLP_HEADERS} {complaint}")
-    if any(_spec(package) is None for package in _OTLP_PACKAGES):
+    if not all(map(_installed, _OTLP_PACKAGES)):
         raise ConfigError(
             "telemetry.otlp_endpoint: OpenTelemetry's packages are not installed; "
             "install the extra: pip install 'ratchet-proxy[otel]', or take the setting out"
         )
     return OtlpTarget(endpoint=endpoint, headers=_headers(headers or ""))
+
+
+def _installed(package: str) -> bool:
+    """Looks only; the packages around it, which are folders of several distributions, hold no code."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:
+        return False
 
 
 def _headers(text: str) -> dict[str, str]:
@@ -107,9 +115,13 @@ def _spec(module: str) -> ModuleSpec | None:
     """Where `module` comes from; no package is imported to find out."""
     path = [os.getcwd()]
     found: ModuleSpec | None = None
-    for depth, _ in enumerate(parts := module.split(".")):
+    for depth, part in enumerate(parts := module.split(".")):
         name = ".".join(parts[: depth + 1])
-        found = PathFinder.find_spec(name, path)
+        try:
+            found = PathFinder.find_spec(name, path)
+        except KeyError:  # a folder without code inside another one, which would have to be imported first
+            path = [folder for place in path if os.path.isdir(folder := os.path.join(place, part))]
+            continue
         if found is None and depth == 0:
             found = importlib.util.find_spec(name)
         if found is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -74,16 +75,27 @@ async def test_the_receiver_of_the_settings_gets_what_every_replica_has_stored(t
 async def test_without_the_extra_nothing_but_telemetry_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)  # as Python marks what is not there
     config = parse_config({"telemetry": {"otlp_endpoint": "http://127.0.0.1:4318"}})
     store = await Store.open(sqlite_with_tables(tmp_path / "ratchet.db"), clock=ManualClock())
     caplog.set_level(logging.ERROR)
     out = TelemetryOut(config, CollectorRegistry(), ManualClock(), SpoolReader(tmp_path), lambda: ())
-    await out.run(store, "me")
+    async with asyncio.timeout(60):
+        await out.run(store, "me")
     await store.close()
     assert "install the extra: pip install 'ratchet-proxy[otel]'" in caplog.text
     with pytest.raises(ConfigError, match="are not installed"):
         otlp_target(config.telemetry)
+
+
+def test_the_packages_are_looked_for_without_being_loaded() -> None:
+    """In a process of its own, in which nobody has loaded a part of them."""
+    script = (
+        "import sys; from proxy.config.programs import otlp_target; from proxy.config.model import TelemetryConfig; "
+        "print(otlp_target(TelemetryConfig(otlp_endpoint='http://a:1')).endpoint, 'opentelemetry.sdk' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.stdout.split() == ["http://a:1", "False"], run.stderr
 
 
 def test_switched_off_it_shows_nothing_and_looks_at_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
