@@ -29,6 +29,8 @@ COUNTED: Final = 10_000
 """A page counts so many records; beyond it says "more than"."""
 _PAGES_COUNTED: Final = 40
 """Looks at so many pages for it: a filter that finds little may have to look at much."""
+_PAGES_READ: Final = 10
+"""The same where each record's text has to be read."""
 _PAGE: Final = 100
 _COUNT_PAGE: Final = 500
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -55,7 +57,7 @@ async def download(console: Console, request: Request, criteria: RecordFilter) -
 async def count_of(store: Store, criteria: RecordFilter) -> tuple[int, bool]:
     """How many records match, and whether there may be more of them than were looked for."""
     found, cursor = 0, None
-    for _ in range(_PAGES_COUNTED):
+    for _ in range(_PAGES_READ if criteria.text else _PAGES_COUNTED):
         page = await store.records.list(criteria, cursor=cursor, limit=_COUNT_PAGE, texts=False)
         found, cursor = found + len(page.rows), page.cursor
         if cursor is None or found >= COUNTED:

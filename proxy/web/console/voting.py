@@ -178,7 +178,8 @@ class _Voting:
         except ApiError as exc:
             return await self._said(str(exc), exc.status)
         response = await self._show(view, who, fids[-1])
-        response.set_cookie(WHO_COOKIE, quote(who), max_age=_COOKIE_S, httponly=True, samesite="strict")
+        secure = request.url.scheme == "https"
+        response.set_cookie(WHO_COOKIE, quote(who), max_age=_COOKIE_S, httponly=True, samesite="strict", secure=secure)
         return response
 
     async def state(self, request: Request) -> Response:

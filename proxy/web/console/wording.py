@@ -100,6 +100,10 @@ def _evidence(log_e: float | None) -> str:
     return UNKNOWN if log_e is None else wording.odds(log_e)
 
 
+def _e_value(e: float) -> str:
+    return wording.odds(math.log(e) if e > 0 else -math.inf)
+
+
 def _score(value: float | None) -> str:
     return UNKNOWN if value is None else wording.score(value)
 
@@ -247,6 +251,7 @@ FILTERS: Final[dict[str, Any]] = {
     "bound": bound_text,
     "points": _points,
     "evidence": _evidence,
+    "e_value": _e_value,
     "score": _score,
     "count": _count,
     "seconds": _seconds,

@@ -198,8 +198,8 @@ def test_on_a_phone_every_cell_says_what_it_is_and_nothing_is_cut_off(admin: Adm
         assert berlin.evaluate(CUT) == [], path
         assert berlin.evaluate(NAMELESS) == [], path
     berlin.goto(f"{admin.url}/experiment")
-    name = "getComputedStyle(document.querySelector('#guards ~ .scroll td'), '::before').content"
-    assert berlin.evaluate(name) == '"State "'
+    state = "getComputedStyle(document.querySelector('#guards ~ .scroll td'), '::before').content"
+    assert berlin.evaluate(state) == '"State "'
 
 
 @pytest.mark.parametrize("width", [768, 1280])

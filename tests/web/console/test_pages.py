@@ -268,7 +268,7 @@ def test_a_run_shows_its_data_what_was_left_out_and_its_log(admin: Admin, page: 
     page.locator("table.rows tbody a").first.click()
     expect(page.locator("#dropped ~ ul li").first).to_contain_text("no feedback")
     expect(page.locator("#result ~ dl")).to_contain_text("0.2714")
-    expect(page.locator("#log ~ pre")).to_contain_text("step  390")
+    expect(page.locator("section[aria-labelledby=log] pre")).to_contain_text("step  390")
 
 
 def test_a_decision_opens_with_its_evidence(admin: Admin, page: Page) -> None:

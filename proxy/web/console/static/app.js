@@ -32,7 +32,7 @@
     }
   }
   if (new Date().getTimezoneOffset() && $("#zone")) $("#zone").textContent = `times in ${zone}, UTC beside them`;
-  document.addEventListener("times", tellTimes);
+  document.addEventListener("times", () => { tellTimes(); reachable(); });
 
   // Refresh: one event that live regions listen to, only while the tab is in view.
   const state = $("#live-state");
@@ -114,6 +114,7 @@
         table.classList.remove("stacked");
         table.classList.toggle("stacked", innerWidth <= 640 || box.scrollWidth > box.clientWidth + 1);
       }
+      box.classList.toggle("cut", box.scrollWidth > box.clientWidth + 1);
       const wide = box.scrollWidth > box.clientWidth && !$("a, button, input, summary", box);
       if (wide) {
         box.tabIndex = 0;
