@@ -298,6 +298,8 @@ def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
             trust=BallotTrust(row.trust),
             whole=row.whole,
             copied=row.copied,
+            external=row.external,
+            amends=row.amends,
         )
         for row in sorted(rows, key=lambda row: str(row.fid))
     )
