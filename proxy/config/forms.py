@@ -151,13 +151,6 @@ def origin(text: str) -> str | None:
     return f"{show(text)} is not an origin; write scheme, host and port only, like https://chat.example.com, or *"
 
 
-def own_address(text: str) -> str | None:
-    """Where clients reach us: scheme, host and port."""
-    if text.startswith(("http://", "https://")) and text != "*" and origin(text) is None:
-        return None
-    return f"{show(text)} is not where clients reach this server; write scheme, host and port, like https://llm.example.com"
-
-
 def pointer(text: str) -> str | None:
     """A JSON pointer."""
     if text.startswith("/"):

@@ -46,8 +46,6 @@ class FeedbackConfig:
     """Votes in one request."""
     max_age_days: Annotated[float, Interval("(0, inf)", "days")] = 90.0
     """Votes for older records are refused with 410."""
-    public_url: Annotated[str | None, forms.own_address] = None
-    """Where clients reach the public port, like https://llm.example.com: presigned URLs (LangSmith) begin with it. None: with the Host of the request that asks for one, and https if this server speaks it itself; behind a balancer that ends TLS, set it."""
     thumb_names: tuple[str, ...] = ("user-feedback", "user_feedback", "user_score", "thumb")
     """Scores of these names that clients of other systems send (Langfuse, LangSmith, MLflow, Phoenix, OTLP) are thumbs: true, 1, `up`, a number from 0.5 on; false, 0, -1, `down`."""
     score_names: tuple[str, ...] = ()

@@ -91,6 +91,7 @@ def create_public_app(
         exception_handlers=EXCEPTION_HANDLERS,
     )
     app.state.scheme = "https" if config.server.tls_cert_file else "http"
+    app.state.public_url = (config.server.public_url or "").rstrip("/")
     return app
 
 

@@ -32,6 +32,7 @@ class Ballots:
     root: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
     spool_bytes: int = 1 << 26
+    public_url: str | None = None
     url: str = ""
 
     @contextlib.asynccontextmanager
@@ -39,7 +40,7 @@ class Ballots:
         """Serve and have a store until left."""
         self.install = Install(self.root)
         document = {
-            "server": {"data_dir": str(self.root)},
+            "server": {"data_dir": str(self.root), "public_url": self.public_url},
             "champion": {"url": "http://127.0.0.1:1"},
             "feedback": {"token": TOKEN, **self.settings},
             "spool": {"max_bytes": self.spool_bytes, "segment_bytes": self.spool_bytes},

@@ -264,14 +264,14 @@ async def test_a_url_is_of_this_install_and_outlives_a_rotation_of_its_keys(tmp_
 
 async def test_a_url_begins_where_clients_reach_us(tmp_path: Path) -> None:
     wanted = {"run_id": RUN, "feedback_key": "thumb"}
-    async with Ballots(tmp_path, {"public_url": "https://llm.example.com"}).running() as ballots:
+    async with Ballots(tmp_path, public_url="https://llm.example.com/").running() as ballots:
         _, made = await call(ballots, "POST", "/-/langsmith/api/v1/feedback/tokens", wanted)
         assert made["url"] == f"https://llm.example.com/-/langsmith/api/v1/feedback/tokens/{made['id']}"
         _, several = await call(ballots, "POST", "/-/langsmith/feedback/tokens", [wanted, wanted])
         assert [one["url"].partition("/-/")[0] for one in several] == ["https://llm.example.com"] * 2
-    for wrong in ("llm.example.com", "https://llm.example.com/", "ftp://llm.example.com", "*"):
+    for wrong in ("llm.example.com", "ftp://llm.example.com", "https://llm.example.com/?a=1", "*"):
         with pytest.raises(ConfigError, match="public_url"):
-            parse_config({"feedback": {"public_url": wrong}, "champion": {"url": "http://127.0.0.1:1"}})
+            parse_config({"server": {"public_url": wrong}, "champion": {"url": "http://127.0.0.1:1"}})
 
 
 async def test_what_cannot_be_written_is_to_be_sent_again(tmp_path: Path) -> None:

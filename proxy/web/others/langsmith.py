@@ -127,7 +127,7 @@ class _LangSmith:
             )
             raise VoteError("feedback_key", message)
         token = presigned.token_for(self.taker.box.ids, run, key, presigned.expiry(item, self.taker.box.clock.now()))
-        url = f"{presigned.origin(request, self.taker.box.config.public_url)}{request.url.path}/{token.text}"
+        url = f"{presigned.origin(request)}{request.url.path}/{token.text}"
         return {"id": token.text, "url": url, "expires_at": datetime.fromtimestamp(token.until, UTC).isoformat()}
 
     async def presigned_post(self, request: Request) -> Response:

@@ -108,9 +108,9 @@ def expiry(item: Mapping[str, Any], now: float) -> float:
     return now + float(sum(n * unit for n, unit in parts))
 
 
-def origin(request: Request, public_url: str | None) -> str:
+def origin(request: Request) -> str:
     """Where clients reach us: as configured, or as whoever asks for a URL has."""
-    return public_url or f"{request.app.state.scheme}://{request.url.netloc}"
+    return request.app.state.public_url or f"{request.app.state.scheme}://{request.url.netloc}"
 
 
 def _macs(ids: RecordIds, said: int, name: str) -> Iterator[int]:
