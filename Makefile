@@ -16,7 +16,7 @@ COMPILE ?= --compile-bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts bench simulate docs clean
+.PHONY: help setup demo test lint types contracts bench simulate docs site clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -71,5 +71,11 @@ docs: setup  ## regenerate the reference pages and config.example.toml
 	@$(BIN)/python -m tests.harness.records_page
 	@$(BIN)/python -m tests.harness.status_page
 
+# The time in the site's map is that of the last change, so that the same sources make the same bytes.
+site: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+site: export NO_MKDOCS_2_WARNING = 1
+site: setup  ## the documentation as a site, in site/; it needs no server: open site/index.html
+	@$(BIN)/python -m mkdocs build --strict --quiet
+
 clean:  ## remove the virtual environment and caches
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov dist
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov dist site
