@@ -42,7 +42,7 @@ def test_the_quick_start_runs_to_a_promotion(reader: Session) -> None:
 
 @full("its two halves: the installation, and the page from its second section on")
 def test_from_a_clone_to_a_model_that_improves_takes_less_than_ten_minutes(tmp_path: Path) -> None:
-    """Everything, the packages from their index too; `python -m tests.harness.measured_path` says how long each takes."""
+    """With packages from their index; `python -m tests.harness.measured_path` says how long each part takes."""
     try:
         assert sum(walked(tmp_path).values()) < 600.0
     finally:
