@@ -44,7 +44,11 @@ LOCK: dict[str, Any] = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     need("uv", uv() is not None)
-    return build(tmp_path_factory.mktemp("dist"))
+    try:
+        return build(tmp_path_factory.mktemp("dist"))
+    except SystemExit as exc:
+        need("a package index", "hatchling" not in str(exc))
+        raise
 
 
 def test_it_holds_the_code_and_nothing_else(built: tuple[Path, Path]) -> None:
