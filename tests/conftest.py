@@ -34,6 +34,7 @@ _LONGEST = (
     "acceptance/test_demo.py",
     "acceptance/test_replicas_story.py",
     "docs/test_tutorial.py",
+    "docs/test_personas.py",
     "web/console/test_pages.py",
     "acceptance/test_survival.py",
     "acceptance/test_guards.py",
