@@ -27,6 +27,7 @@ from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.clock_jumps import watch_clock
 from proxy.app.credential_keeper import keep_credentials
 from proxy.app.deletion import HostDeletion
+from proxy.app.exporting import TelemetryOut
 from proxy.app.file_watch import key_trouble
 from proxy.app.heartbeat import ReplicaHeartbeat, replica_id
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
@@ -48,6 +49,7 @@ from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
 from proxy.app.troubles import Troubles
 from proxy.clock import AdjustedClock
+from proxy.config.authorities import trusting
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing, RecordIds
 from proxy.ingest import IngestMetrics, Ingestor
@@ -126,8 +128,17 @@ class Controller:
             self._troubles,
             lambda: self._heartbeat.replicas,
         )
-        self._judging = Judging(self._config.judge, self._metrics.registry, self._clock)
+        self._judging = Judging(
+            self._config.judge, self._metrics.registry, self._clock, trusting(self._config.champion.ca_file)
+        )
         self._votes = OwnVotes(self._config, self._data.spool, RecordIds(self._keys), self._clock)
+        self._telemetry = TelemetryOut(
+            self._config,
+            self._metrics.registry,
+            self._clock,
+            SpoolReader(self._data.spool),
+            lambda: self._heartbeat.replicas,
+        )
         self._ingestor: Ingestor | None = None
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
         self._open_webui = OpenWebUILink(
@@ -207,6 +218,10 @@ class Controller:
             )
         if self._config.judge.kind != "none":
             parts.append(spawn(self._keep_running("judge", lambda: self._judge(store), stop), name="judge"))
+        if self._config.telemetry.otlp_endpoint is not None:
+            parts.append(
+                spawn(self._keep_running("telemetry", lambda: self._export(store, stop), stop), name="telemetry")
+            )
         await stop.wait()
         _log.info("storing the rest of the spool")
         await self._votes.close()
@@ -355,6 +370,11 @@ class Controller:
     async def _judge(self, store: Store) -> None:
         """Have finished records judged."""
         await self._judging.run(store, replica_id(self._data.replica_id))
+
+    async def _export(self, store: Store, stop: asyncio.Event) -> None:
+        """Send telemetry; where it cannot be sent, there is nothing to do until the end."""
+        await self._telemetry.run(store, replica_id(self._data.replica_id))
+        await stop.wait()
 
     async def _delete_users(self, store: Store) -> None:
         """Do this host's part of deletions."""

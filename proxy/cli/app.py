@@ -23,6 +23,7 @@ from proxy.cli import (
     keys,
     loop,
     models,
+    notify,
     power,
     records,
     serve,
@@ -97,6 +98,7 @@ app.command("demo", rich_help_panel="Run")(demo.demo)
 app.command("status", rich_help_panel="Watch")(status.status)
 app.command("explain", rich_help_panel="Watch")(control.explain)
 app.command("history", rich_help_panel="Watch")(control.history)
+app.command("notify", rich_help_panel="Watch")(notify.notify)
 app.command("power", rich_help_panel="Watch")(power.power)
 app.command("simulate", rich_help_panel="Watch")(simulate.simulate)
 

@@ -63,6 +63,9 @@ VoteRate = Annotated[
     ),
 ]
 
+_VOTE_RATE = 0.1
+"""Share of the answers that get a vote, where nobody has voted yet and nothing is said."""
+
 
 def power(
     gain: Gain = None, share: Share = None, days: Days = None,
@@ -118,7 +121,7 @@ def _given(seen: Expected, requests_per_day: float | None, users: float | None, 
     return replace(
         seen,
         requests_per_day=requests_per_day or seen.requests_per_day,
-        vote_rate=seen.vote_rate if vote_rate is None else vote_rate,
+        vote_rate=(seen.vote_rate or None) if vote_rate is None else vote_rate,
         profiles=seen.profiles if vote_rate is None else None,
     )
 
@@ -171,19 +174,31 @@ def _answer(
 def _profiles(config: Config, seen: Expected) -> tuple[tuple[MetricProfile, ...], list[str]]:
     """How the metrics behave, and what should be known of that."""
     from policies.assessment import QualityMeasure
+    from policies.estimates import Metric
     from policies.profiles import assumed_profiles
+    from policies.wording import share
 
     test, notes = config.ab_test_config, []
     format_checks = seen.scored_rate == 0 and seen.profiles is None and bool(seen.requests_per_day)
     if (format_checks or seen.measure is QualityMeasure.NOTHING) and test.quality_weight:
         test = replace(test, quality_weight=0.0)
         notes.append("quality: nothing measures it yet, so it is left out (scores, or a judge, would)")
-    profiles = seen.profiles or assumed_profiles(
+    assumed = assumed_profiles(
         test,
-        vote_rate=0.1 if seen.vote_rate is None else seen.vote_rate,
+        vote_rate=_VOTE_RATE if seen.vote_rate is None else seen.vote_rate,
         scored_rate=1.0 if seen.scored_rate is None else seen.scored_rate,
         positive_rate=0.7 if seen.positive_rate is None else seen.positive_rate,
     )
+    profiles = seen.profiles or assumed
+    votes = next((profile for profile in assumed if profile.metric is Metric.POSITIVE), None)
+    if seen.vote_rate is None and votes is not None:
+        unvoted = [one for one in profiles if one.metric is Metric.POSITIVE and one.per_request <= 0]
+        profiles = tuple(votes if one in unvoted else one for one in profiles)
+        if seen.profiles is None or unvoted:
+            notes.append(
+                f"positive: nobody has voted yet; votes on {share(_VOTE_RATE)} of the answers are assumed (--vote-rate "
+                "takes another share; without votes set ab_test_config.feedback_weight to 0)"
+            )
     never = [profile.metric.value for profile in profiles if profile.per_request <= 0]
     if never:
         raise ValueError(f"{never[0]}: is never observed but has a weight in ab_test_config; set that weight to 0")

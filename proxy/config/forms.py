@@ -8,11 +8,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from proxy.config.literal import show
 
-__all__ = ["POSTGRESQL_OPTIONS", "alias_header", "base_url", "header_member", "header_name", "http_url", "import_path", "key_header", "network", "origin", "path", "pointer",
+__all__ = ["POSTGRESQL_OPTIONS", "alias_header", "base_url", "header_member", "header_name", "http_url", "import_path", "key_header", "network", "origin", "otlp_endpoint", "otlp_headers", "path", "pointer",
            "postgresql_url", "refusal", "secret", "store_url"]  # fmt: skip
 
 _FRAMING: Final = frozenset(
@@ -125,6 +125,22 @@ def secret(text: str) -> str | None:
     if text.isprintable() and text.isascii() and text == text.strip():
         return None
     return "has spaces around it, or characters that a header cannot carry; write the bare secret"
+
+
+def otlp_endpoint(text: str) -> str | None:
+    """Base URL of a receiver, or the word that leaves it to the environment."""
+    return None if text == "env" else base_url(text)
+
+
+def otlp_headers(text: str) -> str | None:
+    """`name=value`, several with commas between; never quoted, for a value may be a secret."""
+    for pair in text.split(","):
+        name, mark, value = pair.strip().partition("=")
+        if not mark or not _TOKEN.fullmatch(name.strip()) or secret(unquote(value.strip())) is not None:
+            return (
+                "is not name=value,name=value with names of headers; write spaces and commas in a value as %20 and %2C"
+            )
+    return None
 
 
 def origin(text: str) -> str | None:

@@ -22,7 +22,7 @@ from proxy.config.parse import OLD_PATHS, Key, Problem, from_text, keys, nearest
 from proxy.errors import ConfigError
 
 __all__ = ["ENV_PREFIX", "fingerprint", "load_config", "load_document", "mistaken_names", "old_names", "origins_of", "parse_as", "parse_config", "public_document",
-           "read_document"]  # fmt: skip
+           "read_document", "secrets_in"]  # fmt: skip
 
 T = TypeVar("T")
 ENV_PREFIX: Final = "RATCHET_"
@@ -118,9 +118,13 @@ def public_document(config: Any) -> dict[str, Any]:
         }
 
     document = mask(dataclasses.asdict(config), "")
-    if "notify" in document:  # a receiver's key stands in its query
-        document["notify"]["urls"] = [re.sub(r"[?#].*", f"?{_MASK}", url) for url in document["notify"]["urls"]]
+    if "notify" in document:  # a receiver's key stands in its path or query
+        document["notify"]["urls"] = [_host_alone(url) for url in document["notify"]["urls"]]
     return document
+
+
+def _host_alone(url: str) -> str:
+    return re.sub(r"(?<=[^:/])[/?#].+", f"/{_MASK}", url)
 
 
 def fingerprint(config: Any) -> str:
@@ -192,6 +196,12 @@ def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> li
             remedy = f"; did you mean {ENV_PREFIX}{near.upper().replace('.', '__')}?" if near else "; unset it"
             problems.append(Problem(name, f"the environment variable names no setting{remedy}"))
     return found
+
+
+def secrets_in(path: Path) -> list[str]:
+    """The secrets that stand in this file themselves, by name. Raises ConfigError where it cannot be read."""
+    data = read_document(path)
+    return sorted(key.path for key in keys(Config) if key.secret and _get(data, key.path))
 
 
 def mistaken_names(environ: Mapping[str, str]) -> dict[str, str]:

@@ -98,6 +98,12 @@ class NotifyConfig:
     """Webhooks on phase changes and decisions."""
 
     urls: Annotated[tuple[str, ...], forms.http_url] = ()
-    """Each gets a JSON POST; failures are retried and never hold the loop."""
+    """Each gets a POST in its own form; failures are retried and never hold the loop."""
+    kinds: tuple[
+        Literal["auto", "json", "slack", "mattermost", "discord", "teams", "google_chat", "alertmanager"], ...
+    ] = ()
+    """Form of what each URL gets, in the order of `urls`: `json` are our own fields, `alertmanager` is an alert (POST /api/v2/alerts), the others are messages for people. `auto`, also for those not named: by the URL, json where it tells nothing."""
+    console_url: Annotated[str | None, forms.base_url] = None
+    """Where people reach the console, e.g. https://ratchet.example.com; messages link to its page. None: no link."""
     timeout_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 10.0
     """Per delivery."""

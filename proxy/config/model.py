@@ -55,10 +55,24 @@ class FeedbackConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetryConfig:
-    """Metrics and logs of the proxy itself."""
+    """Metrics and logs of the proxy itself, and what is sent to a collector of OpenTelemetry's."""
 
     otel_names: bool = False
     """Export OpenTelemetry GenAI names beside ours (gen_ai_server_request_duration_seconds, …)."""
+    otlp_endpoint: Annotated[str | None, forms.otlp_endpoint] = None
+    """Base URL of a receiver of OTLP over HTTP, e.g. http://127.0.0.1:4318; spans, votes and scores are sent to it (/v1/traces, /v1/logs). `env`: as the environment variables OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_HEADERS say. None: nothing is sent. Needs the extra `otel`."""
+    otlp_headers: Annotated[str | None, forms.otlp_headers] = field(default=None, repr=False, metadata={"secret": True})
+    """Headers of those requests, as OpenTelemetry writes them: name=value,name=value, where %20 stands for a space."""
+    otlp_headers_file: str | None = None
+    """File that holds otlp_headers."""
+    otlp_signals: tuple[Literal["traces", "logs"], ...] = ("traces", "logs")
+    """What is sent: `traces` are the requests, `logs` are votes and scores (events). Leave out what the receiver has no place for; several take traces alone."""
+    otlp_sample: Annotated[float, Interval("[0, 1]", "a share of records")] = 1.0
+    """Share of records that are sent, by a hash of their ids. What failed is always sent, and so is what people voted on, with the vote."""
+    otlp_content: bool = False
+    """Send the words, too: questions, answers, comments, the judge's reasons. Never those of a request that asked not to be trained on."""
+    otlp_max_age_seconds: Annotated[float, Interval("[60, inf)", "seconds")] = 3600.0
+    """What could not be sent for so long is left out and counted; until then it waits in the store, and a restart goes on where it was."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """debug, info, warning or error."""
     log_format: Literal["text", "json"] = "text"

@@ -38,7 +38,7 @@ class ServerConfig:
     port: Annotated[int, Interval("[0, 65535]", "a TCP port, 0 for a free one")] = 8080
     """TCP port; 0 picks a free one and prints it."""
     public_url: Annotated[str | None, forms.base_url] = None
-    """Where clients reach the public port, e.g. https://llm.example.com, where a balancer is in front: the console shows it. None: host and port as they are."""
+    """Where clients reach the public port, e.g. https://llm.example.com, where a balancer is in front: the console shows it, and presigned URLs (LangSmith) begin with it. None: host and port as they are, and the Host of the request that asks for a presigned URL."""
     workers: Annotated[int, Interval("[1, 256]", "a number of processes")] = 1
     """Gateway processes sharing the port. One handles about 25,000 small requests a second; more need more cores."""
     data_dir: str = "ratchet-data"
@@ -91,6 +91,8 @@ class ChampionConfig:
     """File that holds api_key."""
     api_key_header: Annotated[str, forms.key_header] = "authorization"
     """Header that carries api_key; `authorization` gets the prefix `Bearer `, any other header the bare key."""
+    ca_file: str | None = None
+    """PEM file with certificates of authorities that are trusted beside the system's wherever we call a server: the models', whoever serves them, their probes and checks, the judge, deployers and trainers. Read at the start."""
     terms_acknowledged: bool = False
     """You know what the terms of a hosted champion's provider say about training on its answers; `check-config` no longer mentions them."""
 

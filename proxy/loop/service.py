@@ -12,6 +12,7 @@ from policies.plan import LoopRules
 from proxy.checks.gate import CredentialHeader, ReplayGate
 from proxy.clock import Clock
 from proxy.config import Config
+from proxy.config.authorities import trusting
 from proxy.config.load import fingerprint, public_document
 from proxy.credentials import CREDENTIALS_FILE, CredentialFile
 from proxy.judge.build import scorer_of
@@ -19,6 +20,7 @@ from proxy.loop.act.install import BaseModel
 from proxy.loop.adapters.deployers import build_deployer
 from proxy.loop.adapters.deployers.brought import WithBrought
 from proxy.loop.adapters.deployers.health import trusts_unseen
+from proxy.loop.adapters.messages import targets_of
 from proxy.loop.adapters.notify import NoNotifier, WebhookNotifier
 from proxy.loop.adapters.probe import HttpProbe
 from proxy.loop.adapters.trainers import build_trainer
@@ -80,10 +82,11 @@ async def open_loop(
     training_dir = config.training_dir
     mark = fingerprint(config)
     version = await store.configs.add(mark, public_document(config))
-    urls = config.notify.urls
-    notifier = WebhookNotifier(urls, timeout_s=config.notify.timeout_seconds) if urls else NoNotifier()
-    probe = HttpProbe(trusting=trusts_unseen(config.deployer))
-    deployer = build_deployer(config.deployer, data_dir, clock)
+    targets = targets_of(config.notify.urls, config.notify.kinds, config.notify.console_url)
+    notifier = WebhookNotifier(targets, timeout_s=config.notify.timeout_seconds) if targets else NoNotifier()
+    tls = trusting(config.champion.ca_file)
+    probe = HttpProbe(trusting=trusts_unseen(config.deployer), tls=tls)
+    deployer = build_deployer(config.deployer, data_dir, clock, tls=tls)
     gate = ReplayGate(store, config, _credentials(config, data_dir), clock)
     datasets = StoreDatasetBuilder(store.samples, config.generator_config, training_dir)
     loop = assemble(
@@ -92,7 +95,7 @@ async def open_loop(
         rules=service_rules(config),
         ports=LoopPorts(
             datasets=datasets,
-            trainer=build_trainer(config.trainer),
+            trainer=build_trainer(config.trainer, tls),
             deployer=WithBrought(deployer, probe),
             gate=gate,
             probe=probe,

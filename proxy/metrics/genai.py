@@ -1,7 +1,8 @@
 """The same traffic under OpenTelemetry's GenAI names, for dashboards that already know them.
 
-Names, buckets and attributes are those of the semantic conventions (v1.37, `gen_ai.*` metrics), written as
-Prometheus writes them: dots become underscores, the unit a suffix. Off by default (`telemetry.otel_names`).
+Names, buckets and attributes are those of the semantic conventions (`gen_ai.*` metrics), written as Prometheus writes
+them: dots become underscores, the unit a suffix. Off by default (`telemetry.otel_names`). The conventions renamed what
+counts tokens in 2026: tokens are there under the names of now and the ones before.
 
 `error.type` is empty for an answer and nothing else. What failed or was refused has a duration under its error type
 alone: no first token and no tokens of it are mixed with those of answers.
@@ -53,8 +54,9 @@ class GenAiSeries:
         duration: HistogramFamily,
         labels: tuple[str, str],
         first_token: Distribution,
-        tokens: tuple[Distribution, Distribution],
+        tokens: tuple[tuple[Distribution, Distribution], tuple[Distribution, Distribution]],
     ) -> None:
+        """`tokens`: of input and of output, each under its earlier name and the one of now."""
         self._family = duration
         self._labels = labels
         self._ok = duration.cell(*labels, "")
@@ -73,9 +75,11 @@ class GenAiSeries:
         if record.ttft_us is not None:
             self._first_token.observe(record.ttft_us * _US)
         if record.prompt_tokens is not None:
-            self._input.observe(record.prompt_tokens)
+            for tokens in self._input:
+                tokens.observe(record.prompt_tokens)
         if record.completion_tokens is not None:
-            self._output.observe(record.completion_tokens)
+            for tokens in self._output:
+                tokens.observe(record.completion_tokens)
 
 
 class GenAiMetrics:
@@ -91,13 +95,20 @@ class GenAiMetrics:
                                             _FIRST_TOKEN_S)  # fmt: skip
         self._tokens = HistogramFamily(registry, "gen_ai_client_token_usage", "Tokens of a GenAI request.",
                                        (*labels, "gen_ai_token_type"), _TOKENS)  # fmt: skip
+        self._input = HistogramFamily(registry, "gen_ai_client_inference_operation_input_tokens",
+                                      "Input tokens of a GenAI request.", labels, _TOKENS)  # fmt: skip
+        self._output = HistogramFamily(registry, "gen_ai_client_inference_operation_output_tokens",
+                                       "Output tokens of a GenAI request.", labels, _TOKENS)  # fmt: skip
 
     def resolve(self, model: str, kind: Kind) -> GenAiSeries | None:
         """The series of this model and kind; None for a kind that is no GenAI operation."""
         if kind.operation is None:
             return None
         labels = (kind.operation, model)
-        tokens = (self._tokens.cell(*labels, "input"), self._tokens.cell(*labels, "output"))
+        tokens = (
+            (self._tokens.cell(*labels, "input"), self._input.cell(*labels)),
+            (self._tokens.cell(*labels, "output"), self._output.cell(*labels)),
+        )
         return GenAiSeries(self._duration, labels, self._first_token.cell(*labels), tokens)
 
 

@@ -38,6 +38,7 @@ from proxy.store.ingest.spools import Spools
 from proxy.store.move import copy_all, mark_moved, refuse_if_moved
 from proxy.store.reading.conversations import ConversationVotes
 from proxy.store.reading.days import Days
+from proxy.store.reading.finished import Finished
 from proxy.store.reading.records import Records
 from proxy.store.reading.samples import Samples
 from proxy.store.reading.statistics import Statistics
@@ -63,6 +64,7 @@ class Store:
         self._mending = asyncio.Lock()
         self.ingest = Ingest(database, self._codec)
         self.records = Records(database, self._codec)
+        self.finished = Finished(database, self._codec)
         self.samples = Samples(database, self._codec)
         self.statistics = Statistics(database)
         self.conversations = ConversationVotes(database)

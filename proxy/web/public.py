@@ -79,7 +79,7 @@ def create_public_app(
         allow_headers=["authorization", "content-type"],
         max_age=86_400,
     )
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/-/feedback", answer_feedback, methods=["GET", "POST"]),
             Route("/-/feedback/page", page.take, methods=["POST"]),
@@ -90,6 +90,9 @@ def create_public_app(
         middleware=[Middleware(Hardened), *([cors] if config.feedback.cors_origins else [])],
         exception_handlers=EXCEPTION_HANDLERS,
     )
+    app.state.scheme = "https" if config.server.tls_cert_file else "http"
+    app.state.public_url = (config.server.public_url or "").rstrip("/")
+    return app
 
 
 def _may_know(request: Request, config: Config) -> bool:

@@ -156,6 +156,15 @@ async def test_a_langsmith_url_is_one_vote_without_a_key(ballots: Ballots) -> No
             assert answer.status == 200
         assert [await ballots.thumb(record) for record in (one, other)] == [1, None], "it is for its own answer"
 
+        again = await blocking(smith.create_presigned_feedback_token, RUN, "user_score", expiration=later * 9)
+        assert again.id != token.id
+        async with session.post(again.url, json={"score": 0}) as answer:
+            assert answer.status == 200
+        assert await ballots.thumb(one) == -1, "who gets two URLs has one vote"
+        async with session.post(token.url, json={"score": 1}) as answer:
+            assert answer.status == 200
+        assert await ballots.thumb(one) == 1
+
         [quality] = await blocking(smith.create_presigned_feedback_tokens, RUN, ["quality"])
         async with session.post(quality.url, json={"score": 0.9}) as answer:
             assert answer.status == 200
@@ -171,13 +180,13 @@ async def test_a_langsmith_url_is_one_vote_without_a_key(ballots: Ballots) -> No
 
 
 async def test_mlflow(ballots: Ballots, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{ballots.url}/-/mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", TOKEN)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     import mlflow
     from mlflow.entities import AssessmentSource, Feedback
     from mlflow.exceptions import MlflowException
 
-    await blocking(mlflow.set_tracking_uri, f"{ballots.url}/-/mlflow")
     trace = f"tr-{TRACE}"
     user = AssessmentSource(source_type="HUMAN", source_id="u-1")
     log = {"trace_id": trace, "name": "thumb", "value": True, "rationale": "clear", "source": user}

@@ -81,16 +81,18 @@ def test_a_training_function_that_is_not_there_is_told_before_it_is_due(
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "lora.py").write_text("from my_training import train_model as fit\n")
     (tmp_path / "open.py").write_text("from my_training import *\n")
+    (tmp_path / "tools" / "deep").mkdir()
+    (tmp_path / "tools" / "deep" / "lora.py").write_text("def fit(p): ...\n")
 
     def check(target: str) -> Result:
         return ratchet("check-config", "--set", "trainer.kind=callable", "--set", f"trainer.callable={target}")
 
-    for target in ("my_training:train_model", "tools.lora:fit", "open:anything", "json:dumps"):
+    for target in ("my_training:train_model", "tools.lora:fit", "tools.deep.lora:fit", "open:anything", "json:dumps"):
         assert check(target).exit_code == 0, target
     wrong = check("my_training:train_modle")
     assert wrong.exit_code == 3
     assert "has no train_modle; did you mean train_model?" in wrong.output
-    for target in ("my_trianing:train_model", "tools.nothing:fit", "nowhere.at.all:f"):
+    for target in ("my_trianing:train_model", "tools.nothing:fit", "tools.deep.nothing:fit", "nowhere.at.all:f"):
         assert "there is no module" in check(target).output, target
 
 

@@ -218,3 +218,14 @@ def test_power_counts_requests_that_name_nobody_as_a_test_does(install: Install)
     text = ratchet(install, "power").output
     assert "8 requests a day (8 of them name nobody: a test counts each as a user of its own)" in text
     assert "come back" not in text
+
+
+def test_power_without_a_vote_assumes_some_and_says_so(install: Install) -> None:
+    asyncio.run(install.fill([install.record(user=f"user {n}") for n in range(8)]))
+    document = json.loads(ratchet(install, "power", "--json").stdout)
+    (note,) = [note for note in document["notes"] if note.startswith("positive: ")]
+    assert "nobody has voted yet; votes on 10 % of the answers are assumed (--vote-rate" in note
+    given = json.loads(ratchet(install, "power", "--vote-rate", "0.2", "--json").stdout)
+    assert not any("nobody has voted" in note for note in given["notes"])
+    refused = ratchet(install, "power", "--vote-rate", "0")
+    assert (refused.exit_code, "positive: is never observed" in refused.output) == (2, True)

@@ -42,6 +42,7 @@ def metric_names() -> set[str]:
         ROOT / "proxy/loop/look/metrics.py",
         ROOT / "proxy/ingest/metrics.py",
         ROOT / "proxy/judge/metrics.py",
+        ROOT / "proxy/telemetry/metrics.py",
         *(ROOT / "proxy/app").glob("*.py"),
     ]
     found = {f"ratchet_gateway_{name.removesuffix('_total')}" for name in COUNTER_TEXTS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,8 @@ class Ballots:
 
     root: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
+    spool_bytes: int = 1 << 26
+    public_url: str | None = None
     url: str = ""
 
     @contextlib.asynccontextmanager
@@ -38,14 +40,17 @@ class Ballots:
         """Serve and have a store until left."""
         self.install = Install(self.root)
         document = {
-            "server": {"data_dir": str(self.root)},
+            "server": {"data_dir": str(self.root), "public_url": self.public_url},
             "champion": {"url": "http://127.0.0.1:1"},
             "feedback": {"token": TOKEN, **self.settings},
+            "spool": {"max_bytes": self.spool_bytes, "segment_bytes": self.spool_bytes},
         }
         config = parse_config(document)
         self.spool = SpoolWriter(self.root / "spool", config.spool)
         counters = SharedCounters(self.root / "stats", FEEDBACK_COUNTERS)
-        app = create_public_app(config, self.spool, self.install.ids, counters, self.install.clock)
+        app = create_public_app(
+            config, self.spool, self.install.ids, counters, self.install.clock, ambiguous=self.ambiguous
+        )
         self.store: Store = await self.install.open_store()
         self.ingestor = Ingestor(
             config,
@@ -61,6 +66,10 @@ class Ballots:
             self.spool.close()
             counters.close()
             await self.store.close()
+
+    async def ambiguous(self, aliases: Sequence[str]) -> frozenset[str]:
+        """What the controller would tell a worker."""
+        return await self.store.ingest.ambiguous(aliases)
 
     async def record(self, *aliases: str, user: str = "ann") -> NewRecord:
         """An answered chat that these other names mean, in the store."""

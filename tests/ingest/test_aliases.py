@@ -3,6 +3,9 @@
 from hashlib import sha256
 
 import pytest
+from langsmith.run_trees import RunTree
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from proxy.config.load import parse_config
 from proxy.config.serving import CaptureConfig
@@ -45,6 +48,19 @@ def test_so_do_the_answers_id_and_its_headers_and_each_name_stands_once() -> Non
     answered = {"x-litellm-call-id": "call-of-litellm", "x-amzn-requestid": "request-of-bedrock", "request-id": MESSAGE}
     found = READER.of("chatcmpl-1", {"x-request-id": MESSAGE, "x-openwebui-message-id": MESSAGE}, answered)
     assert found == ("chatcmpl-1", MESSAGE, "call-of-litellm", "request-of-bedrock")
+
+
+def test_the_headers_that_the_real_clients_send_name_their_runs_and_traces() -> None:
+    root = RunTree(name="answer a question", run_type="chain")
+    child = root.create_child("ask the model", run_type="llm")
+    assert READER.of(None, root.to_headers(), {}) == (str(root.id),)
+    assert READER.of(None, child.to_headers(), {}) == (str(child.id), str(root.id))
+
+    headers: dict[str, str] = {}
+    with TracerProvider().get_tracer("shop").start_as_current_span("chat") as span:
+        TraceContextTextMapPropagator().inject(headers)
+        context = span.get_span_context()
+    assert READER.of(None, headers, {}) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")
 
 
 def test_own_headers_are_configured_in_whatever_case_and_the_number_of_names_has_an_end() -> None:

@@ -27,6 +27,7 @@ from policies.triggers import TriggerConfig
 from proxy.clock import SystemClock
 from proxy.config import parse_config
 from proxy.loop.act.leadership import LEASE, Leadership
+from proxy.loop.adapters.messages import NotifyTarget
 from proxy.loop.adapters.notify import WebhookNotifier
 from proxy.loop.adapters.probe import HttpProbe
 from proxy.loop.adapters.processes import identify
@@ -295,7 +296,7 @@ async def test_the_baseline_is_frozen_and_a_drop_in_quality_triggers(tmp_path: P
 
 async def test_a_webhook_is_retried_until_it_is_taken(server: Receiver) -> None:
     server.answers = [500, 503, 200]
-    notifier = WebhookNotifier([f"{server.url}/hook"], timeout_s=120.0, retry_s=(0.01, 0.01))
+    notifier = WebhookNotifier([NotifyTarget(f"{server.url}/hook")], timeout_s=120.0, retry_s=(0.01, 0.01))
     notifier.start()
     notifier.notify({"event": "promoted"})
     notifier.notify({"event": "watch_finished"})
@@ -306,7 +307,7 @@ async def test_a_webhook_is_retried_until_it_is_taken(server: Receiver) -> None:
 
 async def test_what_a_receiver_missed_is_said_with_the_next_delivery(server: Receiver) -> None:
     server.answers = [500, 500, 200]
-    notifier = WebhookNotifier([f"{server.url}/hook"], timeout_s=120.0, retry_s=(0.01,))
+    notifier = WebhookNotifier([NotifyTarget(f"{server.url}/hook")], timeout_s=120.0, retry_s=(0.01,))
     notifier.start()
     notifier.notify({"event": "lost"})
     notifier.notify({"event": "heard"})

@@ -16,6 +16,7 @@ from proxy.clock import ManualClock
 from proxy.config.loop import DeployerConfig
 from proxy.loop.adapters.deployers import build_deployer
 from proxy.loop.adapters.deployers.health import trusts_unseen, why_unhealthy
+from proxy.loop.adapters.messages import NotifyTarget
 from proxy.loop.adapters.notify import WebhookNotifier
 from proxy.loop.adapters.probe import HttpProbe
 from proxy.loop.adapters.webhook import Webhook
@@ -48,7 +49,7 @@ async def lora(upstream: Upstream, folder: Path) -> None:
 
 
 async def told(upstream: Upstream, folder: Path) -> None:
-    notifier = WebhookNotifier([f"{upstream.url}/hook"], timeout_s=120.0)
+    notifier = WebhookNotifier([NotifyTarget(f"{upstream.url}/hook")], timeout_s=120.0)
     notifier.start()
     notifier.notify({"event": "promoted"})
     await upstream.arrived.wait()

@@ -166,6 +166,8 @@ def test_genai_names_stand_beside_ours_when_asked_for(registry: CollectorRegistr
     assert value(registry, "gen_ai_server_time_to_first_token_seconds_count", **chat) == 1
     assert value(registry, "gen_ai_server_time_to_first_token_seconds_bucket", **chat, le="0.5") == 0
     assert value(registry, "gen_ai_client_token_usage_sum", **chat, gen_ai_token_type="input") == 5
+    assert value(registry, "gen_ai_client_inference_operation_input_tokens_sum", **chat) == 5
+    assert value(registry, "gen_ai_client_inference_operation_output_tokens_count", **chat) == 1
     plain = CollectorRegistry()
     TrafficMetrics(plain)
     assert "gen_ai" not in generate_latest(plain).decode()

@@ -232,6 +232,12 @@ async def test_what_is_wrong_is_one_sentence_with_its_remedy(scene: Scene, troub
     assert await scene.thumbs() == [1.0, None], "trouble takes nothing back"
 
 
+async def test_times_in_other_units_are_times(scene: Scene) -> None:
+    for n, factor in enumerate((1, 1_000, 1_000_000_000)):
+        scene.server.give(f"f{n}", scene.now_s * factor, 1, message=MESSAGE)
+    assert {*(await scene.api.votes()).values()} == {scene.now_s}
+
+
 async def test_nobody_at_the_address_is_said_as_well() -> None:
     async with OpenWebUI("http://127.0.0.1:9", KEY) as nobody:
         with pytest.raises(OpenWebUIError, match="cannot be reached"):

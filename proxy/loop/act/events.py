@@ -23,6 +23,7 @@ def done_event(
         "phase": state.phase.name,
         "phase_before": before.state.phase.name,
         "reason": done.reason,
+        "why": entry.why,
         "who": entry.who,
         "journal_seq": entry.seq,
         "run_id": entry.run_id,

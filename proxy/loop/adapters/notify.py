@@ -1,7 +1,9 @@
-"""Webhooks: what happened, posted as JSON to every configured URL. Failures are retried and never delay the loop.
+"""Notifications: what happened, posted to every configured URL in the form that it takes. Failures are retried and
+never delay the loop.
 
 One queue and one task per URL, so that a dead receiver delays nobody else. The queue is bounded; when a receiver
-is away for long, its oldest events go first, and the next delivery says how many.
+is away for long, its oldest events go first, and the next delivery says how many. What is wrong with the request itself
+(400, 404, …) is not sent again.
 """
 
 from __future__ import annotations
@@ -10,18 +12,24 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 
+from proxy.loop.adapters.messages import NotifyTarget, body_for
 from proxy.loop.adapters.session import open_session
 from proxy.loop.adapters.webhook import why_no_answer
+from proxy.printable import printable
 from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["NoNotifier", "WebhookNotifier"]
+__all__ = ["NoNotifier", "Posted", "WebhookNotifier", "post"]
 
 _QUEUE: Final = 1000
 _RETRY_S: Final = (1.0, 5.0, 30.0, 120.0, 600.0)
+_LONGEST_WAIT_S: Final = 3600.0
+_AGAIN: Final = frozenset((408, 425, 429))
+_EXCERPT: Final = 200
 _log = logging.getLogger(__name__)
 
 
@@ -32,11 +40,54 @@ class NoNotifier:
         """Nothing."""
 
 
-class _Receiver:
-    """One URL's queue."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posted:
+    """What a receiver said."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    status: int | None
+    """None: it did not answer."""
+    said: str
+    """The beginning of its answer, else why there is none; never its URL, in which a key stands."""
+    retry_after_s: float | None = None
+
+    @property
+    def taken(self) -> bool:
+        """2xx."""
+        return self.status is not None and self.status < 300
+
+    @property
+    def again(self) -> bool:
+        """Whether the same may be taken later."""
+        return not self.taken and (self.status is None or self.status >= 500 or self.status in _AGAIN)
+
+    def __str__(self) -> str:
+        """For a line of a log, or a terminal."""
+        return self.said if self.status is None else f"HTTP {self.status} {self.said}".rstrip()
+
+
+async def post(session: aiohttp.ClientSession, target: NotifyTarget, event: Mapping[str, Any]) -> Posted:
+    """Send one event. Raises nothing for what the receiver does."""
+    try:
+        async with session.post(target.url, json=body_for(target, event)) as response:
+            answer = await response.content.read(_EXCERPT)
+            asked = response.headers.get("Retry-After", "")
+    except (aiohttp.InvalidURL, aiohttp.ClientResponseError, ValueError) as exc:
+        return Posted(status=None, said=type(exc).__name__)  # its text is the URL
+    except (aiohttp.ClientError, TimeoutError) as exc:
+        return Posted(status=None, said=why_no_answer(exc))
+    try:
+        wait_s = min(max(float(asked), 0.0), _LONGEST_WAIT_S) if asked else None
+    except ValueError:
+        wait_s = None
+    said = " ".join(printable(answer.decode("utf-8", "replace")).split())
+    return Posted(status=response.status, said=said, retry_after_s=wait_s)
+
+
+class _Receiver:
+    """One target's queue."""
+
+    def __init__(self, target: NotifyTarget) -> None:
+        self.target = target
         self.events: deque[Mapping[str, Any]] = deque()
         self.missed = 0
         self.filled = asyncio.Event()
@@ -52,8 +103,10 @@ class _Receiver:
 class WebhookNotifier:
     """Posts events. `start` and `close` belong to the controller."""
 
-    def __init__(self, urls: Sequence[str], *, timeout_s: float, retry_s: Sequence[float] = _RETRY_S) -> None:
-        self._receivers = [_Receiver(url) for url in urls]
+    def __init__(
+        self, targets: Sequence[NotifyTarget], *, timeout_s: float, retry_s: Sequence[float] = _RETRY_S
+    ) -> None:
+        self._receivers = [_Receiver(target) for target in targets]
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._retry_s = retry_s
         self._tasks: list[asyncio.Task[None]] = []
@@ -92,19 +145,11 @@ class WebhookNotifier:
         self, session: aiohttp.ClientSession, receiver: _Receiver, event: Mapping[str, Any]
     ) -> bool:
         for wait_s in (*self._retry_s, None):
-            refused = await self._post(session, receiver.url, event)
-            if refused is None:
+            posted = await post(session, receiver.target, event)
+            if posted.taken:
                 return True
-            if wait_s is None:
+            if wait_s is None or not posted.again:
                 break
-            await asyncio.sleep(wait_s)
-        _log.warning("notification %s was not delivered: %s", event.get("event"), refused)
+            await asyncio.sleep(wait_s if posted.retry_after_s is None else posted.retry_after_s)
+        _log.warning("notification %s was not delivered to %s: %s", event.get("event"), receiver.target.name, posted)
         return False
-
-    async def _post(self, session: aiohttp.ClientSession, url: str, event: Mapping[str, Any]) -> str | None:
-        """Why it was not taken; None where it was."""
-        try:
-            async with session.post(url, json=event) as response:
-                return None if response.status < 300 else f"HTTP {response.status}"
-        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
-            return why_no_answer(exc)

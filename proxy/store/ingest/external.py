@@ -23,6 +23,8 @@ from proxy.store.tables.values import NewVote
 __all__ = ["NONE_ADOPTED", "Adopted", "Stated", "adopt", "find", "moved", "placed", "waiting"]
 
 _ADOPTED: Final = ("record_id", "alias_hash", "source", "whole", "conversation", "user_hash")
+_EITHER: Final = ("feedback", "quality_score")
+"""A change has both, as it does not know which of them its vote is; of the one that it is not nothing is kept."""
 _PARKED: Final = feedback.c.joined.is_(sa.false())
 _NAMELESS: Final = (feedback.c.record_id.is_(None), feedback.c.alias_hash.is_(None), feedback.c.whole.is_(sa.false()))
 
@@ -38,6 +40,8 @@ class Stated(NamedTuple):
     conversation: int | None
     user_hash: int | None
     retracted: bool
+    feedback: int | None
+    quality_score: float | None
 
     @classmethod
     def of(cls, vote: Any) -> Self:
@@ -138,9 +142,17 @@ async def adopt(connection: AsyncConnection, votes: Mapping[str, int], stated: M
     if not found:
         return NONE_ADOPTED
     statement = sa.update(feedback).where(feedback.c.fid == sa.bindparam("vote"))
-    values = {name: sa.bindparam(f"new_{name}") for name in (*_ADOPTED, "joined")}
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in (*_ADOPTED, "joined")}
+    for name in _EITHER:
+        said = sa.bindparam(f"has_{name}", type_=sa.Boolean)
+        values[name] = sa.case((said, feedback.c[name]), else_=None)
     rows = [
-        {"vote": fid, "new_joined": place.alone, **{f"new_{name}": getattr(place, name) for name in _ADOPTED}}
+        {
+            "vote": fid,
+            "new_joined": place.alone,
+            **{f"new_{name}": getattr(place, name) for name in _ADOPTED},
+            **{f"has_{name}": getattr(place, name) is not None for name in _EITHER},
+        }
         for fid, place in found.items()
     ]
     await connection.execute(statement.values(values), rows)
@@ -179,6 +191,8 @@ def _placed(vote: NewVote, newest: Mapping[int, Stated]) -> NewVote:
         whole=place.whole,
         conversation=place.conversation,
         user_hash=place.user_hash,
+        feedback=None if place.feedback is None else vote.feedback,
+        quality_score=None if place.quality_score is None else vote.quality_score,
     )
 
 

@@ -34,7 +34,7 @@ from proxy.store.tables.keys import (
 from proxy.store.tables.schema import WENT_WRONG, aliases, feedback, models, records, scores
 from proxy.store.tables.values import BodyPayload, Page, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 
-__all__ = ["Records"]
+__all__ = ["Records", "row_of", "with_model_names"]
 
 _MAX_LIMIT: Final = 1000
 _SCANNED_ROWS: Final = 20_000
@@ -62,7 +62,7 @@ class Records:
             record_id = name.lower() if is_record_id(name.lower()) else await _by_alias(connection, name)
             if record_id is None:
                 return None
-            query = _select().where(records.c.id == record_id)
+            query = with_model_names().where(records.c.id == record_id)
             row = (await connection.execute(query)).first()
             if row is None:
                 return None
@@ -83,9 +83,9 @@ class Records:
             part = wanted[start : start + _MAX_LIMIT]
             async with self._db.read() as connection:
                 mine = any_of(connection, records.c.id, part) & records.c.id.between(part[0], part[-1])
-                rows = (await connection.execute(_select().where(mine))).all()
+                rows = (await connection.execute(with_model_names().where(mine))).all()
                 said = await self._codec.read(connection, {row.id: row.body for row in rows})
-            found |= {row.id: _row(row, said.get(row.id)) for row in rows}
+            found |= {row.id: row_of(row, said.get(row.id)) for row in rows}
         return found
 
     async def iter(
@@ -97,7 +97,7 @@ class Records:
         chunk: int = 200,
     ) -> AsyncIterator[RecordView]:
         """Every record between two ids, both exclusive, with bodies, votes and scores, `chunk` of them at a time."""
-        query = _select().order_by(records.c.id.desc() if newest_first else records.c.id).limit(chunk)
+        query = with_model_names().order_by(records.c.id.desc() if newest_first else records.c.id).limit(chunk)
         stretch = KeysetCursor(after_id, before_id, newest_first)
         while not stretch.done:
             async with self._db.read() as connection:
@@ -132,7 +132,7 @@ class Records:
             rows += [row for row in found if row.id in said] if filter.text else found
         shown = rows[:limit]
         return Page(
-            rows=tuple(_row(row, said.get(row.id) if texts else None) for row in shown),
+            rows=tuple(row_of(row, said.get(row.id) if texts else None) for row in shown),
             cursor=shown[-1].id if len(rows) > limit else end,
         )
 
@@ -153,7 +153,7 @@ async def _walk(
         sa.select(records).where(records.c.id < before, *bounds, *indexed).order_by(records.c.id.desc()).limit(scanned)
     )
     part = scan.subquery()
-    query = _select(part).where(*_conditions(part, filter)).order_by(part.c.id.desc())
+    query = with_model_names(part).where(*_conditions(part, filter)).order_by(part.c.id.desc())
     rows = (await connection.execute(query if filter.text else query.limit(wanted))).all()
     if filter.text and (within := _within_blocks(rows)) < len(rows):
         return rows[:within], rows[within - 1].id, 0
@@ -184,7 +184,7 @@ async def _views(connection: AsyncConnection, codec: BodyCodec, rows: Sequence[A
         body, kept = found.get(row.id), judged[row.id]
         if row.quality is not None and row.quality_source is not None:
             kept[row.quality_source] = row.quality
-        views.append(RecordView(row=_row(row, body), body=body, votes=_votes(row, votes[row.id]), scores=kept))
+        views.append(RecordView(row=row_of(row, body), body=body, votes=_votes(row, votes[row.id]), scores=kept))
     return views
 
 
@@ -214,7 +214,8 @@ async def _last(connection: AsyncConnection, scan: sa.Select[Any], scanned: int)
     return (await connection.scalars(last)).first()
 
 
-def _select(source: sa.FromClause = records) -> sa.Select[Any]:
+def with_model_names(source: sa.FromClause = records) -> sa.Select[Any]:
+    """Rows of records, or of a part of them, each with the name of the model that answered."""
     name = models.c.name.label("model_name")
     return sa.select(source, name).join_from(source, models, models.c.id == source.c.model_id, isouter=True)
 
@@ -298,12 +299,15 @@ def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
             trust=BallotTrust(row.trust),
             whole=row.whole,
             copied=row.copied,
+            external=row.external,
+            amends=row.amends,
         )
         for row in sorted(rows, key=lambda row: str(row.fid))
     )
 
 
-def _row(row: Any, body: BodyPayload | None) -> RecordRow:
+def row_of(row: Any, body: BodyPayload | None) -> RecordRow:
+    """A row of `with_model_names` as lists show it; `body`: what was said, where that is wanted."""
     values = values_of_row(row) | {
         "created_us": id_time_us(row.id),
         "query": body.query if body else None,

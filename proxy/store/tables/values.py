@@ -328,6 +328,10 @@ class VoteView:
     """It is about the whole conversation, and counts for none of its records."""
     copied: bool = False
     """It says that the user has copied the answer."""
+    external: int | None = None
+    """Hash of its id in the system that it comes from."""
+    amends: bool = False
+    """It changes the vote under that id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

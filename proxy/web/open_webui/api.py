@@ -21,6 +21,8 @@ __all__ = ["OpenWebUI", "OpenWebUIError"]
 _MOST_BYTES: Final = 64 << 20
 """Of one answer: the list of all votes, or a vote with its whole chat."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60.0, connect=10.0)
+_LATEST_S: Final = 1 << 36
+"""In the year 4147."""
 _BY_STATUS: Final = {
     401: "it refuses the key: give feedback.open_webui.key the API key of an administrator, and run Open WebUI with "
          "ENABLE_API_KEYS=true",
@@ -108,4 +110,9 @@ def _read(body: bytes) -> Any:
 
 
 def _seconds(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1 << 40 else 0
+    """Of a time in seconds; other tables of Open WebUI count in nanoseconds."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        return 0
+    while value >= _LATEST_S:
+        value /= 1000
+    return int(value)

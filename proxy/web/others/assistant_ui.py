@@ -2,7 +2,8 @@
 
     POST /v1/threads/{thread}/messages/{message}/feedback   {"type": "positive" | "negative", "comment"?}
 
-The message's id is the record's other name. Its client checks the answer's shape.
+The message's id is the record's other name; `aui-user-id` says who votes, as its client does with an API key. That
+client checks the answer's shape.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from proxy.web.ballot_box import BallotBox
-from proxy.web.others.scores import Score, as_object
+from proxy.web.others.scores import SentScore, as_object
 from proxy.web.others.taking import Taker
 from proxy.web.responses import JsonResponse
 from proxy.web.votes import VoteError
@@ -34,14 +35,14 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
     async def submit(request: Request) -> Response:
         given = as_object(await taker.document(request), "body")
         kind, comment = given.get("type"), given.get("comment")
-        if kind not in _TYPES:
+        if not isinstance(kind, str) or kind not in _TYPES:
             raise VoteError("type", 'not "positive" or "negative"')
         thread, message = request.path_params["thread"], request.path_params["message"]
-        score = Score(
+        score = SentScore(
             system=_SYSTEM,
             thumb=_TYPES[kind],
             record_id=message,
-            user=_SYSTEM,
+            user=request.headers.get("aui-user-id") or _SYSTEM,
             comment=comment,
             id=f"{thread}\0{message}",
         )

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from proxy.web.ballot_box import BallotBox
-from proxy.web.others.scores import Score, as_object
+from proxy.web.others.scores import SentScore, as_object
 from proxy.web.others.taking import Taker
 from proxy.web.responses import JsonResponse
 from proxy.web.votes import VoteError
@@ -38,7 +38,7 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
         if not isinstance(rating, bool):
             raise VoteError("rating", "not true or false")
         on = request.path_params["id"]
-        score = Score(system=_SYSTEM, thumb=1 if rating else -1, record_id=on, user=_SYSTEM, id=on)
+        score = SentScore(system=_SYSTEM, thumb=1 if rating else -1, record_id=on, user=_SYSTEM, id=on)
         await taker.take_all([partial(score.vote, taker.names)])
         return JsonResponse({"data": None, "error": None})
 
@@ -46,7 +46,7 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
         given = as_object(as_object(await taker.document(request), "body").get("scores"), "scores")
         on = request.path_params["id"]
         scores = [
-            Score(
+            SentScore(
                 system=_SYSTEM,
                 name=name,
                 value=_of_hundred(value, scored=name.casefold() in taker.names.scores),

@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute
 
 from proxy.version import __version__
 from proxy.web.ballot_box import BallotBox
-from proxy.web.others.scores import Score, as_object, first_text, removal
+from proxy.web.others.scores import SentScore, as_object, first_text, removal
 from proxy.web.others.taking import Draft, Taker
 from proxy.web.responses import ApiError, JsonResponse
 from proxy.web.votes import Vote, VoteError
@@ -94,7 +94,7 @@ class _Langfuse:
     async def delete(self, request: Request) -> Response:
         self.taker.admit(request)
         await self.taker.take_all([partial(removal, _SYSTEM, request.path_params["id"])])
-        return JsonResponse({"message": "Score deletion accepted"}, 202)
+        return JsonResponse({"message": "SentScore deletion accepted"}, 202)
 
     async def traces(self, request: Request) -> Response:
         self.taker.admit(request)
@@ -138,7 +138,7 @@ def _vote(score: Mapping[str, Any], taker: Taker) -> Vote:
         raise VoteError("name", "missing; the name says what the score means")
     metadata = as_object(score.get("metadata") or {}, "metadata")
     origin = first_text(score.get("source"))
-    return Score(
+    return SentScore(
         system=_SYSTEM,
         name=name,
         value=_value(score),

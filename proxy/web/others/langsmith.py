@@ -27,7 +27,7 @@ from proxy.web.ballot_box import BallotBox
 from proxy.web.feedback import MAX_ANONYMOUS_BYTES, read_body, read_document
 from proxy.web.others import presigned
 from proxy.web.others.names import Names
-from proxy.web.others.scores import Score, as_object, first_text, removal
+from proxy.web.others.scores import SentScore, as_object, first_text, removal
 from proxy.web.others.taking import Draft, Taker
 from proxy.web.responses import ApiError, JsonResponse
 from proxy.web.votes import Vote, VoteError
@@ -37,6 +37,8 @@ __all__ = ["routes"]
 _SYSTEM: Final = "langsmith"
 _MAX_RUNS_BYTES: Final = 20 << 20
 _USER: Final = ("user", "user_id", "userId")
+_BY_URL: Final = "presigned URL"
+"""Who votes by one: whoever that is, an answer has one vote from all of them, the last one."""
 _BOUNDARY: Final = re.compile(r'boundary="?([^";,\s]{1,70})"?', re.ASCII)
 _PART: Final = re.compile(rb'name="feedback\.[^"]*"', re.IGNORECASE)
 
@@ -79,7 +81,7 @@ class _LangSmith:
 
     async def update(self, request: Request) -> Response:
         item = as_object(await self.taker.document(request), "body")
-        score = Score(
+        score = SentScore(
             system=_SYSTEM,
             value=_value(item),
             comment=item.get("comment"),
@@ -137,7 +139,7 @@ class _LangSmith:
         return await self._presigned(request, {key: _number(value) for key, value in request.query_params.items()})
 
     async def _presigned(self, request: Request, item: Mapping[str, Any]) -> Response:
-        """A vote by nothing but its URL: for that answer, under that name, and one for each URL."""
+        """A vote by nothing but its URL, for that answer and under that name."""
         box = self.taker.box
         box.hold_back(request, 1)
         token = presigned.opened(box.ids, request.path_params["token"], self.taker.names, box.clock.now())
@@ -145,11 +147,12 @@ class _LangSmith:
             raise box.guessed(request) or ApiError(404, "this URL was not made here, or was altered")
         if token.until < box.clock.now():
             raise ApiError(410, "this URL has expired; ask for a new one (POST /feedback/tokens)")
-        score = Score(
+        score = SentScore(
             system=_SYSTEM,
             name=token.name,
             value=_value(item),
             record_id="-",
+            user=_BY_URL,
             comment=item.get("comment"),
             correction=item.get("correction"),
             id=f"token {token.text}",
@@ -171,7 +174,7 @@ def _vote(item: Mapping[str, Any], feedback_id: str, names: Names) -> Vote:
     origin = as_object(item.get("feedback_source") or {}, "feedback_source")
     metadata = as_object(origin.get("metadata") or {}, "feedback_source.metadata")
     kind = first_text(origin.get("type"))
-    return Score(
+    return SentScore(
         system=_SYSTEM,
         name=key,
         value=_value(item),

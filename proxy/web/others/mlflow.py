@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from proxy.web.ballot_box import BallotBox
-from proxy.web.others.scores import Score, as_object, first_text, removal
+from proxy.web.others.scores import SentScore, as_object, first_text, removal
 from proxy.web.others.taking import Taker
 from proxy.web.responses import JsonResponse
 from proxy.web.votes import VoteError
@@ -76,14 +76,14 @@ def _assessment(document: Any) -> Mapping[str, Any]:
     return as_object(as_object(document, "body").get("assessment"), "assessment")
 
 
-def _score(assessment: Mapping[str, Any], trace: str, id: str) -> Score:
+def _score(assessment: Mapping[str, Any], trace: str, id: str) -> SentScore:
     source = as_object(assessment.get("source") or {}, "source")
     kind = first_text(source.get("source_type")) or "CODE"
     name = first_text(assessment.get("assessment_name")) or "feedback"
     expectation = as_object(assessment.get("expectation") or {}, "expectation").get("value")
     if expectation is None and "feedback" not in assessment and "rationale" not in assessment:
         raise VoteError("assessment", "neither feedback nor an expectation")
-    return Score(
+    return SentScore(
         system=_SYSTEM,
         name=name,
         value=as_object(assessment.get("feedback") or {}, "feedback").get("value", expectation),

@@ -21,7 +21,7 @@ from proxy.web.ballot_box import BallotBox
 from proxy.web.feedback import read_body
 from proxy.web.others.names import Names
 from proxy.web.others.otlp_events import Evaluation, Signal, from_json, protobuf_reader
-from proxy.web.others.scores import Score, first_text
+from proxy.web.others.scores import SentScore, first_text
 from proxy.web.others.taking import Taker
 from proxy.web.responses import ApiError, JsonResponse
 from proxy.web.votes import Vote, VoteError
@@ -112,7 +112,7 @@ def _vote(one: Evaluation, names: Names) -> Vote:
     voter = first_text(*(one.attributes.get(place) for place in _VOTERS))
     if voter is None and meant and "quality_score" in names.meaning(name, meant[0]):
         voter = name  # several grades of one answer are not one after the other
-    return Score(
+    return SentScore(
         system=_SYSTEM,
         name=name,
         value=(meant[:1] or values[-1:] or [None])[0],

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 
 from proxy.web.ballot_box import BallotBox
 from proxy.web.others.names import Names
-from proxy.web.others.scores import Score, as_object, first_text
+from proxy.web.others.scores import SentScore, as_object, first_text
 from proxy.web.others.taking import Taker
 from proxy.web.responses import JsonResponse
 from proxy.web.votes import Vote, VoteError
@@ -51,7 +51,7 @@ def _vote(item: Any, subject: str, names: Names) -> Vote:
     result = as_object(annotation.get("result") or {}, "data.result")
     kind = first_text(annotation.get("annotator_kind")) or "CODE"
     identifier = first_text(annotation.get("identifier"))
-    return Score(
+    return SentScore(
         system=_SYSTEM,
         name=name,
         value=_value(result),

@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute
 
 from proxy.web.ballot_box import BallotBox
 from proxy.web.others.names import Names
-from proxy.web.others.scores import Score, as_object, first_text
+from proxy.web.others.scores import SentScore, as_object, first_text
 from proxy.web.others.taking import Taker
 from proxy.web.responses import JsonResponse
 from proxy.web.votes import Vote, VoteError
@@ -46,7 +46,7 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
     async def update(request: Request) -> Response:
         item = as_object(await taker.document(request), "body")
         value, id = _value(item), request.path_params["id"]
-        score = Score(system=_SYSTEM, id=id, **_meant(value, taker.names))
+        score = SentScore(system=_SYSTEM, id=id, **_meant(value, taker.names))
         await taker.take_all([partial(score.change, taker.names)])
         return _answer("Feedback successfully updated", [id])
 
@@ -63,7 +63,7 @@ def _vote(item: Any, id: str, names: Names) -> Vote:
         raise VoteError("trace_id", "missing; it is what x-portkey-trace-id said of the request")
     metadata = as_object(given.get("metadata") or {}, "metadata")
     value = _value(given)
-    return Score(
+    return SentScore(
         system=_SYSTEM,
         record_id=trace,
         user=first_text(metadata.get("_user"), metadata.get("user")) or _SYSTEM,

@@ -109,9 +109,8 @@ def expiry(item: Mapping[str, Any], now: float) -> float:
 
 
 def origin(request: Request) -> str:
-    """Where the client has reached us, as far as requests tell."""
-    scheme = request.headers.get("x-forwarded-proto", request.url.scheme).partition(",")[0].strip().lower()
-    return f"{scheme if scheme in ('http', 'https') else 'http'}://{request.url.netloc}"
+    """Where clients reach us: as configured, or as whoever asks for a URL has."""
+    return request.app.state.public_url or f"{request.app.state.scheme}://{request.url.netloc}"
 
 
 def _macs(ids: RecordIds, said: int, name: str) -> Iterator[int]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from proxy.web.others.names import Names, as_note, as_text
 from proxy.web.votes import Vote, VoteError, parse_vote
 
-__all__ = ["Score", "as_object", "external_id", "first_text", "removal"]
+__all__ = ["SentScore", "as_object", "external_id", "first_text", "removal"]
 
 _LONGEST: Final = {"comment": 10_000, "source": 200, "tag": 200}
 """A vote is not lost for the length of its comment: the beginning of it is kept."""
@@ -24,7 +24,7 @@ _ANSWERS: Final = ("answer", "output", "response", "expected_response", "content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
+class SentScore:
     """One score as its system sent it."""
 
     system: str

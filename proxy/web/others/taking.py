@@ -113,7 +113,12 @@ class Taker:
 
 
 def given_tokens(request: Request) -> Iterator[str]:
-    """What may be the token: the bearer, the password of a basic authorization, or a key in a header of its own."""
+    """What may be the token: the bearer, the password of a basic authorization, or a key in a header of its own. One
+    that is empty is none: it is no guess."""
+    return (token for token in _given(request) if token)
+
+
+def _given(request: Request) -> Iterator[str]:
     for header in request.headers.getlist("authorization"):
         scheme, _, given = header.partition(" ")
         if scheme.lower() == "bearer":
@@ -122,7 +127,7 @@ def given_tokens(request: Request) -> Iterator[str]:
             try:
                 yield b64decode(given.strip(), validate=True).decode().partition(":")[2]
             except (binascii.Error, UnicodeDecodeError):
-                yield ""
+                yield header  # no password can be read, and so it is a wrong one
     for name in _KEY_HEADERS:
         for given in request.headers.getlist(name):
             yield given.removeprefix("Bearer ").strip()

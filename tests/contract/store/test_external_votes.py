@@ -117,6 +117,8 @@ async def test_a_change_says_only_what_is_new_and_a_thumb_stays_a_thumb(clients:
     assert [(row.feedback, row.quality, row.quality_source) for row in rows] == [
         (-1.0, 0.5, "app"), (None, 0.0, "feedback"), (None, 0.5, "app"),
     ]  # fmt: skip
+    kept = [(await clients.view(record)).votes[-1] for record in (thumb, score, word)]
+    assert [(vote.feedback, vote.quality_score) for vote in kept] == [(-1, None), (None, 0.0), (None, None)]
     samples = {sample.record_id: sample.correction async for sample in clients.store.samples.judged()}
     assert samples[thumb.id] == "Bern"
 
@@ -151,11 +153,15 @@ async def test_a_change_that_nothing_is_known_of_waits_and_is_one_batch_with_wha
     clients: Clients,
 ) -> None:
     record = clients.record("turn-1")
-    assert await clients.come(clients.change(feedback=-1)) == 1
+    assert await clients.come(clients.change(feedback=-1, quality_score=0.0)) == 1
     assert await clients.come(replace(clients.removal(), external=EXT + 1)) == 1  # of which nothing will ever come
     first = replace(clients.vote(), fid="0" * 32)
     assert await clients.come(record, first) == 0
     assert await clients.counted() == VoteCounts(negative=1)
+    assert [(vote.feedback, vote.quality_score) for vote in (await clients.view(record)).votes] == [
+        (1, None),
+        (-1, None),
+    ]
     assert (await clients.store.ingest.join_parked()).joined == ()
 
 
