@@ -77,7 +77,7 @@ docs: setup  ## regenerate the reference pages and config.example.toml
 site: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
 site: export NO_MKDOCS_2_WARNING = 1
 site: setup  ## the documentation as a site, in site/; it needs no server: open site/index.html
-	@$(BIN)/python -m mkdocs build --strict --quiet
+	@$(BIN)/python -m mkdocs build --strict
 
 dist: setup  ## wheel and source archive, in dist/; the same sources make the same bytes
 	@$(BIN)/python -m tests.harness.release dist

@@ -365,7 +365,7 @@ def _judge(
 ) -> tuple[GuardrailState, str]:
     needed = -math.log(guardrail.alpha)
     if effect.effective_users < config.min_effective_users:
-        why = f"{effect.effective_users:.1f} of {number(config.min_effective_users)} effective users"
+        why = f"{number(round(effect.effective_users, 1))} of {number(config.min_effective_users)} effective users"
         return (GuardrailState.UNKNOWN if guardrail.required else GuardrailState.PASS), why
     if log_e >= needed:
         state = GuardrailState.ROLL_BACK if guardrail.rolls_back else GuardrailState.BLOCK

@@ -107,7 +107,9 @@ def _of_the_gain(config: ABTestConfig, effect: EffectEstimate | None) -> list[st
         return ["an estimate of the gain"]
     waits = []
     if effect.effective_users < config.min_effective_users:
-        waits.append(f"effective users ({effect.effective_users:.1f} of {number(config.min_effective_users)})")
+        waits.append(
+            f"effective users ({number(round(effect.effective_users, 1))} of {number(config.min_effective_users)})"
+        )
     if effect.theta < 0:
         waits.append("a best estimate that is not below 0")
     return waits

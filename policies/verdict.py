@@ -255,7 +255,9 @@ def _waits(look: Measurements) -> tuple[str, ...]:
             waits.append(f"The best estimate is below the threshold of {percent(config.promotion_threshold)}.")
         if look.effect.effective_users < config.min_effective_users:
             seen, needed = look.effect.effective_users, config.min_effective_users
-            waits.append(f"Effective users: {seen:.1f} in the smallest arm and metric, {number(needed)} needed.")
+            waits.append(
+                f"Effective users: {number(round(seen, 1))} in the smallest arm and metric, {number(needed)} needed."
+            )
         else:
             waits += _small_bases(look, look.effect)
     if look.clock_behind_hours:
@@ -265,7 +267,7 @@ def _waits(look: Measurements) -> tuple[str, ...]:
             "then and is right now, `ratchet share` starts a new one."
         )
     elif look.elapsed_hours < config.min_duration_hours:
-        waits.append(f"Time: {look.elapsed_hours:.1f} of {number(config.min_duration_hours)} hours.")
+        waits.append(f"Time: {number(round(look.elapsed_hours, 1))} of {number(config.min_duration_hours)} hours.")
     fewest = min(facts.requests)
     if fewest < config.min_samples_per_version:
         waits.append(f"Requests: {many(fewest)} in the smaller arm, {many(config.min_samples_per_version)} needed.")

@@ -46,7 +46,7 @@ def counted(number_of: int, noun: str) -> str:
 
 def number(value: float) -> str:
     """A number of no unit, as somebody has set it: 20 → "20", 2000 → "2,000", 12.5 → "12.5"."""
-    return many(value) if value == round(value) else f"{value:g}"
+    return many(value) if value == round(value) or abs(value) >= 1000 else f"{value:g}"
 
 
 def percent(part: float) -> str:

@@ -89,8 +89,13 @@ def test_a_champion_and_its_challenger_behind_a_private_authority_serve(authorit
     settings = {"champion": {"ca_file": str(authority.ca_file)}}
     with (
         serving_tls_in_thread(authority) as model,
-        RatchetProcess(tmp_path, champion=model.url, settings=settings) as ratchet,
+        RatchetProcess(
+            tmp_path, champion=model.url, settings=settings, environ={"RATCHET_SERVER_PORT": "9000"}
+        ) as ratchet,
     ):
+        assert (
+            "RATCHET_SERVER_PORT is not a setting and has no effect; did you mean RATCHET_SERVER__PORT?" in ratchet.log
+        )
         body = {"model": "m", "messages": [{"role": "user", "content": "Where are you?"}]}
         answer = request(ratchet.base_url, "/v1/chat/completions", method="POST", body=body)
         assert (answer.status, "Behind a private CA." in answer.body.decode()) == (200, True)

@@ -132,6 +132,7 @@ def test_everybody_finds_their_page() -> None:
     pages = {f"docs/for/{path.name}" for path in (ROOT / "docs/for").glob("*.md")}
     table = "\n".join(_table(README.read_text(encoding="utf-8"), "For you"))
     assert set(re.findall(r"\((docs/for/[a-z-]+\.md)\)", table)) == pages
+    assert "[Is it for me?](docs/is-it-for-me.md)" in README.read_text(encoding="utf-8")
 
 
 def _table(text: str, heading: str) -> list[str]:

@@ -69,8 +69,8 @@ class Read(HTMLParser):
 
 
 def build(directory: Path) -> Path:
-    """The site, as `make site` builds it."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(directory)]
+    """The site, as `make site` builds it. Not with --quiet: warnings that are not shown are not counted either."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(directory)]
     environ = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -155,6 +155,16 @@ INDEX = """
 |---|---|
 | Run it | [Deploy](how-to/deploy.md#x) · [Chat](../examples/chat/README.md) |
 """
+
+
+def test_the_index_leads_to_every_page() -> None:
+    """The site's menu is made of it; a merge that puts two lines into one leaves pages out."""
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    menu = load_hooks()._menu(index)
+    assert [name for tab in menu for name in tab] == ["Home", "Start", "How to", "Reference", "Explanation", "Project"]
+    named = set(re.findall(r"'([\w/.-]+\.md)'", str(menu)))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages - named == set(), "link it in docs/index.md"
 
 
 def test_the_menu_is_made_of_the_index() -> None:

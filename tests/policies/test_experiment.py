@@ -66,7 +66,7 @@ def test_an_assessment_is_json() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"hours": 47.0}, "Time: 47.0 of 48 hours."),
+        ({"hours": 47.0}, "Time: 47 of 48 hours."),
         (
             {"hours": -2.0},
             "The clock is 2.0 hours behind the start of this stage: no time counts until it is right. "
@@ -75,7 +75,7 @@ def test_an_assessment_is_json() -> None:
         ({"config": replace(CONFIG, min_samples_per_version=601)}, "Requests: 600 in the smaller arm, 601 needed."),
         (
             {"config": replace(CONFIG, min_effective_users=601)},
-            "Effective users: 600.0 in the smallest arm and metric, 601 needed.",
+            "Effective users: 600 in the smallest arm and metric, 601 needed.",
         ),
         ({"config": replace(CONFIG, promotion_threshold=0.13)}, "The best estimate is below the threshold of 13.0 %."),
         ({"share": 1.0}, "A share of 1 leaves nothing to compare; it must lie between 0 and 1."),

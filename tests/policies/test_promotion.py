@@ -182,7 +182,7 @@ def test_a_control_of_too_few_users_leaves_it_to_the_hours_before() -> None:
     assert late.decision is WatchDecision.RETURN
     assert late.reasons[0].endswith(
         "(weaker: compared with the hours before the promotion, for too few users stay on the old one: "
-        "4.0 of 5 effective users)."
+        "4 of 5 effective users)."
     )
     assert look(HARMS["slow answers"], 6.0, control=few).decision is WatchDecision.KEEP
     assert look(HARMS["errors"], 6.0, control=few, before=None).decision is WatchDecision.KEEP

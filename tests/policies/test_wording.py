@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -28,6 +30,8 @@ from policies.wording import (
     span,
     took,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_changes_carry_a_true_sign_and_nothing_is_minus_zero() -> None:
@@ -157,6 +161,19 @@ def test_an_arm_without_requests_is_all_there_is_to_say() -> None:
     lacking = "The challenger has had no request yet (the champion: 1,200 requests), so there is nothing to compare."
     assert nothing_yet(1200, 0) == lacking
     assert (nothing_yet(0, 1) or "").startswith("The champion has had no request yet (the challenger: 1 request)")
+
+
+def test_nobody_else_writes_thousands_and_percents() -> None:
+    """In decisions, pages and what the loop shows: a format of one's own would soon be another one."""
+    own = []
+    for pattern in ("policies/**/*.py", "proxy/loop/look/*.py", "proxy/web/console/*.py", "proxy/web/checks/*.py"):
+        for path in ROOT.glob(pattern):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                spec = node.format_spec if isinstance(node, ast.FormattedValue) else None
+                if spec is not None and re.search(r",|%$", ast.unparse(spec).strip("f'\"")):
+                    own.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert [place for place in own if not place.startswith("policies/wording.py")] == []
+    assert own, "the module itself has some"
 
 
 def test_infinite_numbers_are_unknown() -> None:

@@ -149,11 +149,12 @@ class Finished:
         async with self._db.read() as connection:
             rows = (await connection.execute(query.order_by(feedback.c.fid).limit(limit))).all()
             ids = sorted({row.record_id for row in rows if row.record_id is not None})
-            earliest = sa.select(feedback.c.record_id, sa.func.min(feedback.c.fid)).group_by(feedback.c.record_id)
             first = set()
             if ids:
-                found = await connection.execute(earliest.where(any_of(connection, feedback.c.record_id, ids)))
-                first = {fid for _, fid in found}
+                place = sa.func.row_number().over(partition_by=feedback.c.record_id, order_by=feedback.c.fid)
+                placed = sa.select(feedback.c.fid, place.label("place"))
+                part = placed.where(any_of(connection, feedback.c.record_id, ids)).subquery()
+                first = set(await connection.scalars(sa.select(part.c.fid).where(part.c.place == 1)))
         return [_vote(row, first=row.fid in first) for row in rows]
 
     async def judged(self, *, after: tuple[int, str, str], until_us: int, limit: int) -> list[StoredJudgement]:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.wording import many
 from proxy.web.console.page import Console
 from proxy.web.datasets import SPLITS, DatasetReader
 from proxy.web.datasets.api import page_of, split_of, why_of
@@ -77,7 +78,7 @@ def _fitting(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in line["rows"]:
             if len(row["text"]) > _SHOWN_CHARS:
                 more = len(row["text"]) - _SHOWN_CHARS
-                row["text"] = f"{row['text'][:_SHOWN_CHARS]}\n… {more:,} more characters"
+                row["text"] = f"{row['text'][:_SHOWN_CHARS]}\n… {many(more)} more characters"
             if row["picture"] is not None:
                 left -= len(row["picture"])
                 row["picture"] = row["picture"] if left >= 0 else None

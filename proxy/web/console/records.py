@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
+from policies.wording import many
 from proxy.store.tables.columns import SHOWN
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordFilter
@@ -158,7 +159,7 @@ def _readable(text: str) -> str:
             shown = _indented(json.loads(text))
     if len(shown) <= _SHOWN_CHARS:
         return shown
-    return f"{shown[:_SHOWN_CHARS]}\n… cut; all of its {len(text):,} characters: see /api/records"
+    return f"{shown[:_SHOWN_CHARS]}\n… cut; all of its {many(len(text))} characters: see /api/records"
 
 
 def _indented(value: Any) -> str:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from policies.ballots import BallotTrust
+from policies.wording import many
 from proxy.ids import minted_at
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordView, VoteView
@@ -240,7 +241,7 @@ def _words(form: Mapping[str, str]) -> dict[str, str]:
     words = {name: form.get(name, "").replace("\0", "").strip() for name in limits}
     for name, text in words.items():
         if len(text) > limits[name]:
-            raise ValueError(f"The {name} has {len(text):,} characters; the limit is {limits[name]:,}.")
+            raise ValueError(f"The {name} has {many(len(text))} characters; the limit is {many(limits[name])}.")
     said = {name: text for name, text in words.items() if text}
     if not said:
         raise ValueError("Write what the answer should have been, or a comment.")

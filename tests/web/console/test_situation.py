@@ -31,14 +31,14 @@ def test_a_promotion_names_both_models_what_speaks_for_it_and_what_will_happen(t
     assert f"<strong>{status['challenger']['name']}</strong> takes the place of" in shown
     assert f"<strong>{status['champion']['name']}</strong>." in shown
     assert f"{found['champion_requests']} champion, {found['challenger_requests']} challenger" in shown
-    assert "What is missing until it is promoted by itself" in shown
+    assert "Why it is not promoted by itself yet" in shown
     assert found["reasons"][-1].partition("'")[0] in shown
     assert f"who stay on {status['champion']['name']} to compare with" in shown
     assert "gets all users back if a guardrail breaks" in shown
     back = about(testing, "rollback")
     assert "gives its users back;" in back
     assert "becomes 0 at once" in back
-    assert "What is missing" not in back
+    assert "not promoted by itself" not in back
 
 
 def test_without_evidence_it_says_that_alone(testing: Admin) -> None:
