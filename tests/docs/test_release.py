@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+import zipfile
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -205,3 +206,22 @@ def test_every_page_that_the_policy_calls_public_is_there() -> None:
     assert {"what-stays-as-it-is", "how-something-public-ends"} <= anchors(ROOT / "docs/reference/stability.md")
     for name in ("config", "http", "cli", "metrics", "records", "python", "trainers", "deployers"):
         assert f"]({name}.md)" in STABILITY
+
+
+def test_a_package_index_shows_no_link_that_leads_nowhere(built: tuple[Path, Path]) -> None:
+    """It shows the README alone: what is relative in the repository has to be absolute there."""
+    with zipfile.ZipFile(built[1]) as wheel:
+        [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        shown = wheel.read(name).decode()
+    own = re.findall(r"\]\(((?!https?:)[^)\s]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert re.findall(r"\]\(((?!https?:)[^)\s]+)\)", shown) == []
+    repository = "https://github.com/ratchet-proxy/ratchet"
+    assert [shown.count(f"({repository}/{kind}/main/{link})") for link in own for kind in [_kind(link)]].count(0) == 0
+    assert (
+        f"![The console: both arms, the gain with its bounds, and what the experiment is waiting for]({repository}/raw/"
+        in shown
+    )
+
+
+def _kind(link: str) -> str:
+    return "raw" if link.endswith(".png") else "blob"

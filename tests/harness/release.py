@@ -32,7 +32,15 @@ __all__ = ["bill_of_materials", "build", "files_in_git", "held_by", "missing_bef
 DIST: Final = ROOT / "dist"
 SERVER_EXTRAS: Final = ("archive", "otel")
 """What a server may have besides the dependencies; the other extras are for a demo, a training, or a check of files."""
-BESIDE_THE_CODE: Final = ("config.example.toml", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", ".gitignore")
+BESIDE_THE_CODE: Final = (
+    "config.example.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "pyproject.toml",
+    "hatch_build.py",
+    ".gitignore",
+)
 _NOT_SHIPPED: Final = "dashboards/prometheus/tests/"
 
 
