@@ -66,6 +66,8 @@ __all__ = [
 _POLL_S = 0.2
 WAIT_S = 30.0
 """The loop answers within a second or two; on a machine that trains, or right after a start, within ten or twenty."""
+_READY_S = 10.0
+"""So long a server that has only just started may take to open its store, before a question to it fails."""
 _NOT_YET = 503
 
 Why = Annotated[str, typer.Option(help="The reason; it is kept with the decision.", show_default=False)]
@@ -310,7 +312,7 @@ def _accepted(server: Server, path: str, body: Mapping[str, Any], ends: float) -
 def _settled(server: Server, command_id: int, ends: float) -> dict[str, Any]:
     """The command once the loop has answered it, or as it stands at `ends`, monotonic seconds."""
     while True:
-        command: dict[str, Any] = server.get(f"/api/commands/{command_id}")
+        command: dict[str, Any] = server.get_once_ready(f"/api/commands/{command_id}", ends - time.monotonic())
         if command["state"] != "pending" or time.monotonic() >= ends:
             return command
         time.sleep(_POLL_S)
@@ -354,7 +356,7 @@ def _ask(config: Config, admin_url: str | None, token: str | None, path: str, fr
 
     server = admin_server(config, admin_url, token)
     try:
-        return server.get(path)
+        return server.get_once_ready(path, _READY_S)
     except ServerError as exc:
         fail(Exit.NOT_FOUND if exc.status == 404 else Exit.FAILED, f"{server.url}: {exc}")
     except OSError as exc:

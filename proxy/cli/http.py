@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Server", "ServerError", "admin_server", "ask", "public_url", "running_address"]
 
 _TIMEOUT_S = 10.0
+_POLL_S = 0.2
+_NOT_YET = 503
 
 
 class ServerError(Exception):
@@ -42,6 +45,18 @@ class Server:
     def get(self, path: str) -> Any:
         """GET; the decoded JSON. Raises ServerError, OSError where nothing answers."""
         return self._send("GET", path, None)
+
+    def get_once_ready(self, path: str, wait_s: float) -> Any:
+        """As `get`; a server that has only just started, and does not have its store yet, is asked again for `wait_s`
+        seconds."""
+        ends = time.monotonic() + wait_s
+        while True:
+            try:
+                return self.get(path)
+            except ServerError as exc:
+                if exc.status != _NOT_YET or time.monotonic() >= ends:
+                    raise
+            time.sleep(_POLL_S)
 
     def post(self, path: str, body: Any) -> Any:
         """POST `body` as JSON; the decoded answer. Raises as `get`."""

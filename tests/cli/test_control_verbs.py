@@ -16,6 +16,7 @@ from policies.cuped import PastSaving
 from proxy.cli.app import app
 from proxy.cli.http import Server
 from proxy.credentials import Credential
+from proxy.errors import TemporaryError
 from proxy.loop.look.explain import explain, history
 from proxy.store.store import Store
 from proxy.store.tables.control import CommandRow, CommandState, LoopTransaction
@@ -46,6 +47,9 @@ class Controller:
     async def opened(self) -> Store:
         self.store = self.store or await self.install.open_store()
         self.store.past_savings.known = self.past_saving
+        return self.store
+
+    def at_hand(self) -> Store | None:
         return self.store
 
     async def close(self) -> None:
@@ -83,7 +87,7 @@ class Controller:
                 metrics=lambda accept: (b"", "text/plain"),
                 status=status,
                 health=lambda: {"status": "ok"},
-                store=lambda: self.store,
+                store=self.at_hand,
                 submit=self.submit,
                 explain=explained,
                 history=listed,
@@ -307,3 +311,40 @@ def test_an_explanation_says_what_the_users_past_would_save(install: Install) ->
     with controller.serving() as url:
         text = " ".join(ratchet(install, "explain", "--admin-url", url).output.split())
     assert "The users' past would save about 18.0 % of the wait here: of 400 users of the last two weeks" in text
+
+
+@pytest.mark.parametrize("line", [["history"], ["explain"]])
+def test_a_server_that_has_only_just_started_is_asked_again(install: Install, line: list[str]) -> None:
+    """Right behind a restart its store is not open yet; what it says then is no answer."""
+
+    class Starting(Controller):
+        asked = 0
+
+        async def opened(self) -> Store:
+            self.asked += 1
+            if self.asked < 3:
+                raise TemporaryError("the store cannot be reached at the moment", retry_after_s=5)
+            return await super().opened()
+
+    controller = Starting(install, CommandState.DONE)
+    with controller.serving() as url:
+        result = ratchet(install, *line, "--json", "--admin-url", url)
+    assert (controller.asked, "reached" in result.output) == (3, False), result.output
+
+
+def test_an_order_that_was_taken_is_followed_through_a_restart(install: Install) -> None:
+    """The controller that took it ends, and the next one does not have its store yet."""
+
+    class Restarted(Controller):
+        asked = 0
+
+        def at_hand(self) -> Store | None:
+            self.asked += 1
+            return self.store if self.asked > 3 else None
+
+    controller = Restarted(install, CommandState.DONE, "as you wish")
+    with controller.serving() as url:
+        result = ratchet(install, "resume", "--why", "it was the network", "--admin-url", url)
+    assert (result.exit_code, "as you wish" in result.output) == (0, True), result.output
+    assert controller.asked > 3
+    assert len(commands(install)) == 1
