@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -16,7 +18,9 @@ from typer.testing import CliRunner
 
 from proxy import UsageLogger
 from proxy.cli.app import app
-from proxy.loop.library.journal import TOO_MANY, LoggedCall
+from proxy.ids import KeyRing, RecordIds
+from proxy.loop.library.journal import TOO_MANY, LoggedCall, UsageJournal
+from proxy.loop.library.usage_store import UsageStore, record_vote
 from tests.harness.tables import sqlite_with_tables
 
 KILLED = """
@@ -150,3 +154,104 @@ def test_logging_makes_one_transaction_of_many_calls(path: Path) -> None:
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
         (batches,) = connection.execute("SELECT SUM(segment) FROM spool_positions").fetchone()
     assert batches < 100
+
+
+class Score(float):
+    """As NumPy's: a float that JSON does not know."""
+
+
+def test_a_score_of_numpy_is_a_score(path: Path) -> None:
+    with UsageLogger(path) as usage:
+        usage.log("q", "r", "m", quality_score=Score(0.75))
+        assert usage.get_statistics()["avg_quality_score"] == 0.75
+
+
+FULL = """
+import os, resource, signal, sys
+from proxy import UsageLogger
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with UsageLogger(sys.argv[1]) as usage:
+    usage.log("before", "r", "m")
+    usage.get_statistics()
+    before = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
+    for n in range(5):
+        try:
+            usage.log("q" * 1000, "r", "m")
+        except OSError as exc:
+            assert "make room" in str(exc), exc
+        usage.background.run(lambda usage: usage.settle())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert len(os.listdir("/proc/self/fd")) == before
+    usage.log("after", "r", "m")
+    print(*(record["query"] for record in usage.get_records()))
+"""
+
+
+def test_a_full_disk_leaves_nothing_behind(path: Path) -> None:
+    """Neither files nor open descriptors, however often it is tried; with room again it goes on."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "after before\n"), done.stderr
+    assert list((path.parent / "usage.db-log").iterdir()) == []
+
+
+def test_what_a_failed_try_left_is_not_in_the_way(path: Path) -> None:
+    with UsageLogger(path) as usage:
+        usage.get_statistics()
+        journal = usage.background.opened()[1].journal
+        for number in range(10):
+            (journal.folder / f"{journal.writer}-{number:08d}.new").touch()
+        usage.log("q", "r", "m")
+        assert usage.get_statistics()["total"] == 1
+
+
+def test_a_vote_that_came_while_storing_failed_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for it has no other call that would set things going."""
+    monkeypatch.setattr("proxy.loop.library.usage_store._AGAIN_S", 0.05)
+    with UsageLogger(path) as usage, sqlite3.connect(path, check_same_thread=False) as other:
+        record_id = usage.log("q", "r", "m")
+        usage.get_statistics()
+        other.execute("CREATE TRIGGER away BEFORE INSERT ON feedback BEGIN SELECT RAISE(ABORT, 'away'); END")
+        other.commit()
+
+        async def two_votes(store: UsageStore) -> tuple[BaseException | bool, bool]:
+            first = asyncio.ensure_future(record_vote(store, record_id, 1, None, None, "ann"))
+            while not store.votes and not first.done():
+                await asyncio.sleep(0)
+            while store.votes:
+                await asyncio.sleep(0)
+            second = asyncio.ensure_future(record_vote(store, record_id, -1, None, None, "bob"))
+            while not store.votes and not second.done():
+                await asyncio.sleep(0)
+            [refused] = await asyncio.gather(first, return_exceptions=True)
+            other.execute("DROP TRIGGER away")
+            other.commit()
+            return refused, await asyncio.wait_for(second, 10)
+
+        refused, stored_later = usage.background.run(two_votes)
+        assert isinstance(refused, Exception)
+        assert stored_later is True
+        assert usage.get_statistics()["negative"] == 1
+
+
+def test_a_forked_process_keeps_no_file_of_its_parent(tmp_path: Path) -> None:
+    """What is just being stored included: else nobody would store it before that process has ended, too."""
+    keys = KeyRing.load_or_create(tmp_path / "keys.json")
+    journal, other = (UsageJournal(folder=tmp_path / "log", writer=name, ids=RecordIds(keys)) for name in "ab")
+    journal.add(1.7e9, LoggedCall("", None, "m", 1.0, None, "q", "r", {}))
+    taken = journal.take()
+    journal.add(1.7e9, LoggedCall("", None, "m", 1.0, None, "q", "r", {}))
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    taken.let_go()
+    journal.take().let_go()
+    found = list(other.orphans())
+    os.close(write)
+    os.waitpid(child, 0)
+    os.close(read)
+    assert [len(file.calls) for file in found] == [1, 1]
+    for file in found:
+        file.let_go()

@@ -75,7 +75,7 @@ class JournalFile:
     def let_go(self) -> None:
         """Leave it to whoever comes next."""
         if self.fd >= 0:
-            os.close(self.fd)
+            _close(self.fd)
             self.fd = -1
 
 
@@ -162,7 +162,7 @@ class UsageJournal:
             try:
                 lines = path.read_bytes().splitlines()
             except OSError:
-                os.close(fd)
+                _close(fd)
                 continue
             writer, _, number = path.stem.rpartition("-")
             calls = [call for line in lines if (call := _call(line)) is not None]
@@ -173,30 +173,46 @@ class UsageJournal:
         path = self.folder / f"{self.writer}-{self._number + 1:08d}{_SUFFIX}"
         aside = path.with_suffix(".new")
         make_folder(self.folder)
-        fd = os.open(aside, _MODE, 0o600)
+        with contextlib.suppress(FileNotFoundError):  # of a try that failed halfway
+            aside.unlink()
+        fd = _opened(aside, _MODE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             aside.rename(path)
         except OSError:
-            os.close(fd)
+            _close(fd)
             raise
         self._path, self._fd = path, fd
 
     def _forget(self) -> None:
-        """In a forked process: what waits is the parent's, and its lock must end with the parent."""
+        """In a forked process: what waits is the parent's."""
         self._guard = threading.Lock()
         self._closed = True
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._fd = -1
 
 
 _all: weakref.WeakSet[UsageJournal] = weakref.WeakSet()
+_fds: set[int] = set()
+"""Of all files that this process has locked, those included that are just being stored."""
+
+
+def _opened(path: Path, mode: int) -> int:
+    fd = os.open(path, mode, 0o600)
+    _fds.add(fd)
+    return fd
+
+
+def _close(fd: int) -> None:
+    _fds.discard(fd)
+    os.close(fd)
 
 
 def _forget_all() -> None:
+    """In a forked process: the parent's locks must end with the parent."""
     for journal in list(_all):
         journal._forget()
+    for fd in list(_fds):
+        _close(fd)
 
 
 os.register_at_fork(after_in_child=_forget_all)
@@ -231,7 +247,7 @@ def _write(fd: int, line: bytes) -> None:
 def _locked(path: Path) -> int | None:
     """The file, locked; None where its process lives, or where it is gone."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = _opened(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return None
     try:
@@ -240,5 +256,5 @@ def _locked(path: Path) -> int | None:
             return fd
     except OSError:
         pass
-    os.close(fd)
+    _close(fd)
     return None

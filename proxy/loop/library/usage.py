@@ -74,10 +74,11 @@ class UsageLogger:
             raise ValueError(f"latency_ms: {latency_ms} is not a number of milliseconds, 0 or more")
         _refuse_unless_text(query=query, response=response, model=model)
         labels = _labels({**(tags or {}), "expert": expert})
+        score = None if quality_score is None else float(quality_score)  # that of NumPy is no JSON
         while True:
             loop, usage = self.background.opened()
             who = None if user is None else usage.keys.user_hash(person_key(str(user)))
-            call = LoggedCall("", who, model, float(latency_ms), quality_score, query, response, labels)
+            call = LoggedCall("", who, model, float(latency_ms), score, query, response, labels)
             try:
                 record_id, waits = usage.journal.add(self._clock.now(), call)
             except ClosedJournalError:  # by another thread, between these two lines

@@ -109,7 +109,7 @@ class UsageStore:
         except Exception as exc:  # noqa: BLE001 - whoever reads next gets it; nobody waits here
             _log.warning("the usage log cannot be stored now and will be tried again: %s", exc)
             due_s = _AGAIN_S
-        if (self.unstored or self.journal.waiting) and self.timer is None:
+        if (self.unstored or self.votes or self.journal.waiting) and self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(due_s, self._begin)
 
     async def settle(self) -> None:
@@ -120,6 +120,8 @@ class UsageStore:
             votes, self.votes = self.votes, []
             if taken.calls or votes:
                 self.unstored.append(taken)
+            else:
+                taken.remove()  # it was begun for a call that the disk did not take
             try:
                 while self.unstored:
                     await self._store(self.unstored[0], votes if len(self.unstored) == 1 else [])
