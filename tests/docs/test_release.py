@@ -183,7 +183,7 @@ def test_what_a_version_lacks_before_its_tag_is_said() -> None:
 
 
 def test_the_version_stands_in_one_place() -> None:
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"] == ["version"]
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"] == ["version", "readme"]
     [own] = [package for package in LOCK["package"] if package["name"] == "ratchet-proxy"]
     assert "version" not in own
     assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)

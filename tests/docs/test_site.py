@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, expect
 
 from tests.harness.chromium import open_browser, open_window
-from tests.harness.pages import ROOT
+from tests.harness.pages import ROOT, blocks, pages
 
 FETCHED = {
     "script": "src",
@@ -119,6 +119,11 @@ def test_nothing_is_fetched_from_elsewhere(site: Path, read: dict[Path, Read]) -
     sheets = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
     assert re.findall(r"(?:url\(|@import )[\"']?(?:https?:)?//[^\"')]+", sheets) == []
     assert {"mermaid", "md-source"} & {name for page in read.values() for name in page.classes} == set()
+
+
+def test_no_page_has_a_picture_that_is_drawn_by_a_script_from_elsewhere() -> None:
+    """On the site, in a package and in a terminal the source of such a diagram is all that is seen."""
+    assert [page for page in pages() if any(block.language == "mermaid" for block in blocks(page))] == []
 
 
 def test_the_same_pages_make_the_same_site(site: Path, tmp_path: Path) -> None:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from policies.lifecycle import TRANSITIONS, Event
+from policies.lifecycle import TRANSITIONS, Arrow, Event, Phase
 from policies.vocabulary import ACTIONS, COMMANDS, PHASES
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "explanation" / "lifecycle.md"
@@ -24,10 +25,8 @@ def render() -> str:
         "The loop is always in one of eight phases, and only an event changes the phase. This page is generated from",
         "the tables in `policies/lifecycle.py` and `policies/vocabulary.py`; a test compares them.",
         "",
-        "```mermaid",
-        "stateDiagram-v2",
-        "    [*] --> idle",
-        *(f"    {arrow.source} --> {arrow.target}: {arrow.event}" for arrow in arrows),
+        "```text",
+        *_roads(arrows),
         "```",
         "",
         "## Phases",
@@ -69,6 +68,18 @@ def render() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _roads(arrows: list[Arrow]) -> Iterator[str]:
+    """Each phase, and where it leads by which events. Text, which every reader shows; a diagram's source only some."""
+    ways: dict[Phase, dict[Phase, list[Event]]] = {phase: {} for phase in Phase}
+    for arrow in arrows:
+        if arrow.target is not arrow.source:
+            ways[arrow.source].setdefault(arrow.target, []).append(arrow.event)
+    for source, targets in ways.items():
+        onward = sorted(targets.items(), key=lambda way: (way[0] is Phase.IDLE, list(Phase).index(way[0])))
+        for number, (target, events) in enumerate(onward):
+            yield f"{'' if number else source:<10} ──→ {target:<10} {', '.join(events)}"
 
 
 def _anywhere() -> list[str]:
