@@ -228,8 +228,12 @@ def _json(text: str) -> Any:
 
 def _example(cls: type, name: str) -> str:
     key = next(key for key in keys(cls) if key.path == name)
-    if key.default in (None, (), {}, "") or key.secret:
+    if key.secret or key.default in (None, ""):
         return ""
+    if key.default == ():
+        return f'; a list is written {name} = ["…", "…"]'
+    if key.default == {}:
+        return f'; a table is written {name} = {{"…" = "…"}}'
     return f"; for example {name} = {show(key.default)}"
 
 
@@ -250,5 +254,6 @@ def _suggestion(name: Any, known: Mapping[str, Any], prefix: str) -> str:
         return f"; did you mean {prefix}{near}?"
     elsewhere = [key.path for key in keys(Config) if key.name == name]
     if elsewhere:
-        return f"; did you mean {' or '.join(elsewhere[:3])}?"
+        above = ", which stands above all [tables]" if prefix and "." not in elsewhere[0] else ""
+        return f"; did you mean {' or '.join(elsewhere[:3])}{above}?"
     return f"; known here: {', '.join(known)}" if len(known) <= 20 else "; see config.example.toml for every key"

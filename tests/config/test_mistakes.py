@@ -25,6 +25,8 @@ def nested(path: str, value: Any) -> dict[str, Any]:
     ("data", "message"),
     [
         ({"server": {"prt": 1}}, "server.prt: unknown key; did you mean server.port?"),
+        ({"champion": {"check_interval_seconds": 1}}, "mean check_interval_seconds, which stands above all [tables]?"),
+        ({"deployer": {"command": "python x"}}, '"python x" is not a list of texts; a list is written command = ["…"'),
         ({"port": 1}, "port: unknown key; did you mean server.port or admin.port?"),
         ({"ab_test_config": {"guardrails": {"zz": 1}}}, "ab_test_config.guardrails.zz: unknown key"),
         ({"server": {"port": "80"}}, 'server.port: "80" is not a whole number; for example port = 8080'),
