@@ -242,16 +242,20 @@ def test_a_forked_process_keeps_no_file_of_its_parent(tmp_path: Path) -> None:
     taken = journal.take()
     journal.add(1.7e9, LoggedCall("", None, "m", 1.0, None, "q", "r", {}))
     read, write = os.pipe()
+    forked, says_so = os.pipe()
     if (child := os.fork()) == 0:
         os.close(write)
+        os.write(says_so, b".")
         os.read(read, 1)
         os._exit(0)
+    assert os.read(forked, 1) == b"."
     taken.let_go()
     journal.take().let_go()
     found = list(other.orphans())
     os.close(write)
     os.waitpid(child, 0)
-    os.close(read)
+    for end in (read, forked, says_so):
+        os.close(end)
     assert [len(file.calls) for file in found] == [1, 1]
     for file in found:
         file.let_go()
