@@ -93,21 +93,22 @@ class OpenWebUIPoller:
             if changed_s >= oldest and self._is_news(vote_id, changed_s, known.get(vote_id), newest)
         ]
         fresh.sort(key=lambda vote: (self._in_vain.get(vote[1]) == vote[0], vote))
-        more = len(fresh) > _MOST
         self._in_vain = {name: at for name, at in self._in_vain.items() if listed.get(name) == at}
-        await self._fetch_all(fresh[:_MOST], known)
+        more = await self._fetch_all(fresh[:_MOST], known) and len(fresh) > _MOST
         more |= await self._look_for_gone(listed, known)
         self._seen_again = {name: at for name, at in self._seen_again.items() if listed.get(name) == at}
         await self._tidy(oldest)
         return more
 
-    async def _fetch_all(self, fresh: Sequence[tuple[int, str]], known: Mapping[str, OutsideVote]) -> None:
+    async def _fetch_all(self, fresh: Sequence[tuple[int, str]], known: Mapping[str, OutsideVote]) -> bool:
+        """Whether it makes sense to go on at once."""
         ills: list[OpenWebUIError] = []
         for start in range(0, len(fresh), _AT_ONCE):
             if len(ills) < _MOST_IN_VAIN:
                 await self._fetch(fresh[start : start + _AT_ONCE], known, ills)
         if ills:
             self.remark = f"{ills[0]}; so it was for {len(ills)} of the votes, which are asked for again"
+        return len(ills) < _MOST_IN_VAIN
 
     async def _look_for_gone(self, listed: Mapping[str, int], known: Mapping[str, OutsideVote]) -> bool:
         """Take back what is gone; True where there is more of it."""
