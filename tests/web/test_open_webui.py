@@ -12,11 +12,16 @@ from typing import Any
 import aiohttp
 import pytest
 import sqlalchemy as sa
+from prometheus_client.registry import CollectorRegistry
 from starlette.applications import Starlette
 
+from proxy.app.open_webui import OpenWebUILink
+from proxy.app.troubles import Troubles
 from proxy.clock import ManualClock
 from proxy.config.load import parse_config
 from proxy.errors import ConfigError
+from proxy.ingest import IngestMetrics
+from proxy.metrics.traffic import TrafficMetrics
 from proxy.store.store import Store
 from proxy.store.tables.schema import feedback, outside_votes
 from proxy.store.tables.values import Applied, IngestBatch, NewRecord
@@ -284,6 +289,24 @@ async def test_of_a_deleted_user_no_name_of_an_answer_stays_and_no_vote_comes_ag
     assert {row.id: row.alias for row in await scene.rows(outside_votes)} == {"f1": None, "f2": OTHER}
     await poller.look()
     assert len(await scene.rows(feedback)) == 1
+
+
+async def test_what_is_odd_is_a_trouble_that_ends_and_slows_nothing(scene: Scene, tmp_path: Path) -> None:
+    settings = {"url": scene.url, "key": KEY}
+    config = parse_config({"champion": {"url": "http://model.example.com"}, "feedback": {"open_webui": settings}})
+    registry, troubles = CollectorRegistry(), Troubles(scene.install.clock)
+    link = OpenWebUILink(config, tmp_path / "bell", scene.install.clock, troubles, TrafficMetrics(registry),
+                         IngestMetrics(registry), leading=lambda: True)  # fmt: skip
+    poller = scene.poller()
+    scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
+    scene.server.give("f2", scene.now_s, 1, message=OTHER)
+    assert await link._look(poller, 60.0) == 60.0
+    whole, scene.server.votes = scene.server.votes, {}
+    assert await link._look(poller, 60.0) == 60.0
+    assert "lacks 2 of 2 known votes" in troubles.of("open_webui")
+    scene.server.votes = whole
+    assert await link._look(poller, 60.0) == 60.0
+    assert troubles.of("open_webui") == ""
 
 
 @pytest.mark.parametrize(
