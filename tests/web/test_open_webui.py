@@ -263,6 +263,21 @@ async def test_a_vote_that_cannot_be_read_keeps_no_other_one_waiting(scene: Scen
     assert poller.remark == ""
 
 
+async def test_one_that_cannot_be_asked_for_keeps_no_other_one_from_being_taken_back(scene: Scene) -> None:
+    poller = scene.poller()
+    for n, message in enumerate((MESSAGE, OTHER, "message-003")):
+        scene.server.give(f"f{n}", scene.now_s, 1, message=message)
+    await poller.look()
+    scene.server.unreadable = {"f0"}
+    del scene.server.votes["f0"], scene.server.votes["f1"]
+    assert await poller.look() is False
+    assert await scene.thumbs() == [1.0, None]
+    assert "status 500; so it was for a vote that its list lacks" in poller.remark
+    scene.server.unreadable = set()
+    await poller.look()
+    assert await scene.thumbs() == [None, None]
+
+
 async def test_of_an_old_vote_of_which_nothing_is_kept_nothing_is_remembered(scene: Scene) -> None:
     scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
     scene.server.give("f2", scene.now_s, 1, message=OTHER)

@@ -73,7 +73,7 @@ class OpenWebUIPoller:
         self._in_vain: dict[str, int] = {}
         """Votes that could not be read, and the second in which they were changed."""
         self._unlisted: set[str] = set()
-        """Votes that are there all the same."""
+        """Votes that are there all the same, or of which that is not known."""
         self._short_since: float | None = None
         self._tidied = float("-inf")
         self.remark = ""
@@ -117,17 +117,25 @@ class OpenWebUIPoller:
         if self._is_held(len(listed), len(known), len(missing)):
             return False
         asked = sorted(missing - self._unlisted)[:_MOST_GONE] or sorted(missing)[:_MOST_GONE]
-        gone = []
+        gone: list[OutsideVote] = []
+        ills = 0
         for vote_id in asked:
-            if await self._ui.vote(vote_id) is None:
-                gone.append(known[vote_id])
-            else:
+            try:
+                found = await self._ui.vote(vote_id)
+            except OpenWebUIError as exc:  # nothing is known of it, so it stays
+                self.remark = self.remark or f"{exc}; so it was for a vote that its list lacks"
                 self._unlisted.add(vote_id)
+                ills += 1
+            else:
+                (self._unlisted.discard if found is None else self._unlisted.add)(vote_id)
+                gone += [known[vote_id]] if found is None else []
+            if ills >= _MOST_IN_VAIN:
+                break
         await self._take_back(gone)
         if self._unlisted:
             n = len(self._unlisted)
             self.remark = self.remark or f"Open WebUI at {self._system}: {n} of its votes are there and not in its list"
-        return bool(missing - self._unlisted - {vote.id for vote in gone})
+        return not ills and bool(missing - self._unlisted - {vote.id for vote in gone})
 
     def _is_held(self, listed: int, known: int, missing: int) -> bool:
         """Whether so much is missing at once that nothing of it is believed yet."""
