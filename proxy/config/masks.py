@@ -46,8 +46,7 @@ def _words(words: Sequence[Any]) -> list[Any]:
     """`--api-key X` loses its X, where these are two words."""
     before: list[Any] = ["", *words]
     return [
-        _given(isinstance(flag, str) and _FLAG.fullmatch(flag), word)
-        for flag, word in zip(before, words, strict=False)
+        _given(isinstance(flag, str) and _FLAG.fullmatch(flag), word) for flag, word in zip(before, words, strict=False)
     ]
 
 

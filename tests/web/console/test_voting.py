@@ -86,6 +86,40 @@ def test_undo_takes_a_vote_back_and_restores_what_was_said_before(admin: Admin) 
     assert [vote["retracted"] for vote in votes_of(admin, fresh)] == [False, True]
 
 
+def test_what_is_on_its_way_still_is_not_confused_with_what_was_said_before_it(admin: Admin) -> None:
+    record = unvoted(admin)
+    give(admin, record, act="up")
+    admin.ingest()
+    kept = give(admin, record, act="down").body.decode()
+    found = re.search(r'name="pending" value="([0-9a-f]{32})"', kept)
+    assert found is not None, "the form knows what it waits for"
+    early = give(admin, record, act="undo", pending=found[1])
+    assert early.status == 422
+    assert "on its way still" in early.body.decode()
+    admin.ingest()
+    assert record_of(admin, record)["feedback"] == -1
+    assert give(admin, record, act="undo", pending=found[1]).status == 200
+    admin.ingest()
+    assert record_of(admin, record)["feedback"] == 1
+
+
+def test_a_comment_stays_and_bars_no_undo_of_what_was_said_before_it(admin: Admin) -> None:
+    record = unvoted(admin)
+    give(admin, record, act="say", comment="Hm.")
+    admin.ingest()
+    assert give(admin, record, act="undo").status == 422
+    give(admin, record, act="up")
+    admin.ingest()
+    give(admin, record, act="say", comment="On the whole.")
+    admin.ingest()
+    headers = {"cookie": "ratchet_who=ann"}
+    assert b"Undo my last" in request(admin.url, f"/records/{record}", headers=headers).body
+    give(admin, record, act="undo")
+    admin.ingest()
+    assert record_of(admin, record)["feedback"] is None
+    assert [vote["comment"] for vote in votes_of(admin, record)][:3:2] == ["Hm.", "On the whole."]
+
+
 def test_a_correction_is_kept_under_another_thumb_and_goes_with_its_undo(admin: Admin) -> None:
     record = unvoted(admin)
     give(admin, record, act="down")
@@ -185,6 +219,27 @@ def test_in_a_browser_the_numbers_follow_by_themselves(admin: Admin, browser: Br
         unfold(page)
         assert barriers(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.slow
+def test_the_enter_key_in_a_field_does_what_the_field_is_for_and_never_votes(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/records/{record}")
+        who = page.locator("#vote-who")
+        who.fill("kim")
+        who.press("Enter")
+        page.get_by_text("Tag it").click()
+        page.get_by_label("Tag name=value").fill("topic=keys")
+        admin.stage.clock.advance(1)
+        page.keyboard.press("Enter")
+        expect(page.locator("#record-votes")).to_contain_text("Kept. It counts as soon as")
+        admin.ingest()
+        expect(page.locator("#record-votes")).to_contain_text("topic=keys console:kim")
+    votes = votes_of(admin, record)
+    assert [(vote["source"], vote["feedback"], vote["tags"]) for vote in votes] == [
+        ("console:kim", None, {"topic": "keys"})
+    ]
 
 
 def give_here(admin: Admin, page: Page, name: str) -> None:
