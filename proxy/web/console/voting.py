@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from policies.ballots import BallotTrust
 from policies.wording import many
+from proxy.errors import TemporaryError
 from proxy.ids import minted_at
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordView, VoteView
@@ -169,6 +170,12 @@ class _Voting:
 
     async def post(self, request: Request) -> Response:
         """Write down what was said; the page then asks until it is counted."""
+        try:
+            return await self._kept(request)
+        except TemporaryError as exc:
+            return await self._said(f"Not kept: {exc}. Press it again when the store is back.", 503)
+
+    async def _kept(self, request: Request) -> Response:
         refuse_other_sites(request)
         form, write = await form_of(request), self._console.services.vote
         who = _clean(form.get("who", ""))

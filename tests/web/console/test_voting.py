@@ -173,6 +173,31 @@ def test_what_means_nothing_is_refused_with_a_sentence(admin: Admin, fields: dic
     assert answer.headers["hx-retarget"] == "#vote-answer"
 
 
+def test_a_vote_that_was_not_kept_says_so_where_it_was_given(admin: Admin) -> None:
+    record = unvoted(admin)
+    admin.stage.failing = True
+    try:
+        answer = give(admin, record, act="up")
+    finally:
+        admin.stage.failing = False
+    assert answer.status == 503
+    assert answer.headers["hx-retarget"] == "#vote-answer"
+    assert b"Not kept: the store cannot be reached" in answer.body
+
+
+@pytest.mark.slow
+def test_a_controller_that_does_not_answer_is_told_beside_the_buttons(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    page = browser.new_page()
+    try:
+        page.goto(f"{admin.url}/records/{record}")
+        page.context.set_offline(True)
+        page.locator("#vote-up").click()
+        expect(page.locator("#vote-answer")).to_contain_text("No answer came")
+    finally:
+        page.close()
+
+
 def test_nobody_elses_page_can_vote_and_no_markup_gets_through(admin: Admin) -> None:
     record = unvoted(admin)
     body = urlencode({"act": "up", "who": "mallory"}).encode()
