@@ -1,5 +1,6 @@
 """Orders from the console: with a reason, done by the loop, and by nobody else's page."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -7,6 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from proxy.web import console
 from tests.harness.console_data import Admin, ConsoleStage
 from tests.harness.serve import Answer, request
 
@@ -191,6 +193,15 @@ def test_what_is_typed_stands_in_no_address_where_the_scripts_are_not_there(lock
         assert "s3cret" not in page.url
     finally:
         context.close()
+
+
+def test_no_form_that_a_script_sends_would_be_an_address_without_it() -> None:
+    templates = Path(console.__file__).parent / "templates"
+    forms = [
+        form for page in templates.glob("*.html") for form in re.findall(r"<form[^>]*hx-post[^>]*>", page.read_text())
+    ]
+    assert len(forms) > 4
+    assert [form for form in forms if 'method="post"' not in form] == []
 
 
 def test_a_wrong_token_is_told_and_leads_nowhere_else(locked: Admin) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, expect
 
 from policies.ballots import FULL_TRUST, BallotTrust
+from proxy.app.own_votes import OwnVotes
+from proxy.ids import RecordIds
 from proxy.store.tables.values import VoteView
 from proxy.web.console.voting import Said, before_the_last, given_tags, said_by, votes_for
 from tests.harness.axe import barriers, unfold
@@ -171,6 +174,23 @@ def test_what_means_nothing_is_refused_with_a_sentence(admin: Admin, fields: dic
     assert answer.status == 422
     assert sentence in answer.body.decode()
     assert answer.headers["hx-retarget"] == "#vote-answer"
+
+
+def test_a_name_that_is_redacted_is_refused_for_it_would_be_several_peoples(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    stage = ConsoleStage(tmp_path_factory.mktemp("redacted"), hours=1)
+    redaction = replace(stage.config.capture.redaction, patterns=(r"[a-z]+@[a-z.]+",))
+    config = replace(stage.config, capture=replace(stage.config.capture, redaction=redaction))
+    stage.votes = OwnVotes(config, stage.root / "spool", RecordIds(stage.world.keys), stage.clock)
+    with Admin(stage) as admin:
+        record = unvoted(admin)
+        refused = give(admin, record, act="up", who="ann@example.com")
+        assert refused.status == 422
+        assert b"capture.redaction covers this name" in refused.body
+        assert give(admin, record, act="up", who="ann").status == 200
+        admin.ingest()
+        assert [vote["source"] for vote in votes_of(admin, record)] == ["console:ann"]
 
 
 def test_a_vote_that_was_not_kept_says_so_where_it_was_given(admin: Admin) -> None:
