@@ -162,6 +162,21 @@ def test_a_secret_that_stands_in_another_setting_is_masked_where_it_stands(table
     assert shown in text
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"trainer": {"kind": "http", "url": "https://host/x?token=S3CRET"}},
+        {"judge": {"kind": "openai", "url": "http://host/v1?api_key=S3CRET", "model": "x"}},
+        {"trainer": {"kind": "ray", "options": {"runtime_env": {"HF_TOKEN": "S3CRET"}}}},
+        {"trainer": {"kind": "command", "command": "train --api-key S3CRET"}},
+    ],
+)
+def test_a_refusal_tells_no_secret_of_what_it_refuses(table: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config(table)
+    assert "S3CRET" not in str(refused.value)
+
+
 def test_words_that_only_look_like_secrets_are_shown() -> None:
     command = ["train", "--max-tokens", "512", "--tokenizer", "gpt2", "--token", "--verbose", "--key-file", "/run/key"]
     shown = public_document(parse_config({"trainer": {"kind": "command", "command": command}}))
