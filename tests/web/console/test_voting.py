@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, expect
@@ -15,6 +16,8 @@ from playwright.sync_api import Browser, Page, expect
 from policies.ballots import FULL_TRUST, BallotTrust
 from proxy.app.own_votes import OwnVotes
 from proxy.ids import RecordIds
+from proxy.store.store import Store
+from proxy.store.tables.schema import models
 from proxy.store.tables.values import VoteView
 from proxy.web.console.voting import Said, before_the_last, given_tags, said_by, votes_for
 from tests.harness.axe import barriers, unfold
@@ -147,9 +150,12 @@ def test_a_tag_is_found_and_can_be_taken_away(admin: Admin) -> None:
         return [row["id"] for row in request(admin.url, f"/api/records?tag={tag}").json()["records"]]
 
     assert found("topic=returns") == found("tag=odd") == [record]
-    assert b"topic=returns" in request(admin.url, f"/records/{record}").body
+    shown = request(admin.url, f"/records/{record}").body.decode()
+    assert "tag topic=returns" in shown
+    assert "does not count" not in shown, "a tag is no vote"
     assert give(admin, record, untag="topic").status == 200
     admin.ingest()
+    assert "tag topic taken away" in request(admin.url, f"/records/{record}").body.decode()
     assert found("topic=returns") == []
     assert found("tag=odd") == [record]
     give(admin, record, act="tag", tag="topic=parts", who="bob")
@@ -264,6 +270,25 @@ def test_in_a_browser_the_numbers_follow_by_themselves(admin: Admin, browser: Br
         unfold(page)
         assert barriers(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.slow
+def test_long_words_without_a_space_stay_on_a_phone(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    give(admin, record, act="say", comment="c" * 300, who="w" * 90)
+    give(admin, record, act="tag", tag="t" * 150, who="w" * 90)
+    admin.ingest()
+
+    async def rename(store: Store) -> None:
+        async with store._db.write() as connection:
+            await connection.execute(sa.update(models).values(name=models.c.name + "-" + "m" * 150))
+
+    admin.do(rename)
+    with watched_page(browser, width=390) as page:
+        for path in ("/", "/records", f"/records/{record}", "/traffic", "/experiment", "/runs"):
+            page.goto(f"{admin.url}{path}")
+            unfold(page)
+            assert page.evaluate("document.documentElement.scrollWidth") == 390, path
 
 
 @pytest.mark.slow
