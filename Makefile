@@ -16,10 +16,10 @@ COMPILE ?= --compile-bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts bench simulate docs clean
+.PHONY: help setup demo test lint types contracts bench simulate docs site dist sbom release-check clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Ratchet needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0])'
@@ -51,6 +51,7 @@ lint: setup  ## style, types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(UV) lock --check --offline --quiet || { echo "uv.lock is not what pyproject.toml asks for: run $(UV) lock"; exit 1; }
 
 bench: setup  ## benchmarks beside nginx, and queries over a million records; needs nginx, PostgreSQL and two idle cores
 	@$(BIN)/python -m tests.bench.gateway
@@ -58,6 +59,7 @@ bench: setup  ## benchmarks beside nginx, and queries over a million records; ne
 	@$(BIN)/python -m tests.bench.store --records 1000000 --queries
 	@$(BIN)/python -m tests.bench.decisions
 	@$(BIN)/python -m tests.bench.startup
+	@$(BIN)/python -m tests.bench.library
 
 simulate: setup  ## error rates of the decision rules, the long version
 	@$(BIN)/python -m tests.simulation --runs 200 --write
@@ -71,5 +73,20 @@ docs: setup  ## regenerate the reference pages and config.example.toml
 	@$(BIN)/python -m tests.harness.records_page
 	@$(BIN)/python -m tests.harness.status_page
 
+# The time in the site's map is that of the last change, so that the same sources make the same bytes.
+site: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+site: export NO_MKDOCS_2_WARNING = 1
+site: setup  ## the documentation as a site, in site/; it needs no server: open site/index.html
+	@$(BIN)/python -m mkdocs build --strict
+
+dist: setup  ## wheel and source archive, in dist/; the same sources make the same bytes
+	@$(BIN)/python -m tests.harness.release dist
+
+sbom: setup  ## what a server installs, as CycloneDX, in dist/
+	@$(BIN)/python -m tests.harness.release sbom
+
+release-check: lint test dist sbom site  ## everything that stands before a tag
+	@$(BIN)/python -m tests.harness.release check
+
 clean:  ## remove the virtual environment and caches
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov dist
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov dist site

@@ -203,4 +203,11 @@ def _watch(page: Dashboard) -> Dashboard:
             "percentunit",
             (level("ratchet_watch_holdback_share"), ""),
         ),
+        number(
+            "Parts of the watch",
+            "Parts of the watch so far. Each counts users and failures afresh, so that good hours do not hide a model "
+            "that turns bad.",
+            "short",
+            (level("ratchet_watch_parts"), ""),
+        ),
     )

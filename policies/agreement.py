@@ -22,6 +22,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from policies.wording import many, percent, share
+
 __all__ = [
     "GOOD_FROM",
     "LEAST_BOUND",
@@ -147,8 +149,8 @@ def standing_of(agreement: Agreement) -> JudgeStanding:
 def _counting(agreement: Agreement, bound: float) -> str:
     seen = agreement.balanced_accuracy or 0.0
     return (
-        f"The judge's score counts: on {agreement.labels} answers it agrees with people's votes in {seen:.0%} "
-        f"(liked and disliked ones weighed alike), and in {bound:.0%} at least."
+        f"The judge's score counts: on {many(agreement.labels)} answers it agrees with people's votes in "
+        f"{percent(seen)} (liked and disliked ones weighed alike), and in {percent(bound)} at least."
     )
 
 
@@ -156,12 +158,12 @@ def _missing(agreement: Agreement, bound: float) -> str:
     shown = "The judge's score is shown and decides nothing"
     if agreement.labels < LEAST_LABELS or min(agreement.liked, agreement.disliked) < LEAST_OF_EACH:
         return (
-            f"{shown}: {agreement.liked} liked and {agreement.disliked} disliked answers were judged so far, each of "
-            f"another user; {LEAST_LABELS} are needed, {LEAST_OF_EACH} of each kind."
+            f"{shown}: {many(agreement.liked)} liked and {many(agreement.disliked)} disliked answers were judged "
+            f"so far, each of another user; {LEAST_LABELS} are needed, {LEAST_OF_EACH} of each kind."
         )
     return (
-        f"{shown}: on {agreement.labels} answers its agreement with people's votes is {bound:.1%} at least, and "
-        f"{LEAST_BOUND:.0%} must be proven."
+        f"{shown}: on {many(agreement.labels)} answers its agreement with people's votes is {percent(bound)} at least, "
+        f"and {share(LEAST_BOUND)} must be proven."
     )
 
 

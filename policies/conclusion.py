@@ -13,7 +13,7 @@ from math import log
 from typing import Final
 
 from policies.gate import SCORES, Bet, CheckPart, GateLook, GateVerdict, GoldenGroup, Rule, e_value
-from policies.wording import counted
+from policies.wording import counted, many, score
 
 __all__ = ["conclude", "conversations_part", "golden_part", "on_average"]
 
@@ -94,9 +94,9 @@ def _sentences(part: CheckPart) -> list[str]:
 
 def _of_golden(part: CheckPart) -> list[str]:
     if part.verdict is None:
-        return [f"golden file: {part.compared} of {part.most} cases so far"]
+        return [f"golden file: {many(part.compared)} of {many(part.most)} cases so far"]
     whole = part.groups[0]
-    said = f"golden file: of {whole.cases} cases the challenger lost {whole.lost} and won {whole.won}"
+    said = f"golden file: of {many(whole.cases)} cases the challenger lost {many(whole.lost)} and won {many(whole.won)}"
     match part.verdict:
         case GateVerdict.REJECT:
             bad = [f"{group.tag!r} ({group.lost} lost, {group.won} won)" for group in part.groups if group.worse]
@@ -115,7 +115,7 @@ def _of_conversations(part: CheckPart) -> list[str]:
     told = f"conversations of {counted(part.compared, 'user')}: {found}"
     match part.verdict:
         case None:
-            return [f"conversations: {part.compared} of at most {part.most} users so far"]
+            return [f"conversations: {many(part.compared)} of at most {many(part.most)} users so far"]
         case GateVerdict.REJECT:
             return [f"{told}: it is worse"]
         case GateVerdict.PASS:
@@ -123,10 +123,12 @@ def _of_conversations(part: CheckPart) -> list[str]:
         case _:
             needed = _needed(part.broken)
             if not part.compared:
-                return [f"no conversation was compared (about {needed} are needed)"]
+                return [f"no conversation was compared (about {many(needed)} are needed)"]
             if part.compared < needed:
                 few = "conversation is" if part.compared == 1 else "conversations are"
-                return [f"{part.compared} {few} too few to show anything (about {needed} are needed): {found}"]
+                return [
+                    f"{many(part.compared)} {few} too few to show anything (about {many(needed)} are needed): {found}"
+                ]
             neither = f"it is worse, nor that it is not worse by {part.broken:g} or more"
             return [f"{told}: it was shown neither that {neither}"]
 
@@ -135,7 +137,7 @@ def on_average(mean: float | None) -> str:
     """How much more an answer of the challenger's is worth, in words."""
     if mean is None or abs(mean) < 0.0005:
         return "as good on average"
-    return f"{abs(mean):.3f} {'worse' if mean < 0 else 'better'} on average"
+    return f"{score(abs(mean))} {'worse' if mean < 0 else 'better'} on average"
 
 
 @cache

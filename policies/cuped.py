@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 from policies.estimates import WEIGHABLE, EffectEstimate, Metric, MetricMean, Moments, clustered, metric_mean
 from policies.past import PAST, PastMoments
 from policies.stages import Adjustment, Stage, Stages, Term, combined_effect, effective_users, weighted_terms
-from policies.wording import percent
+from policies.wording import many, percent
 
 __all__ = ["LEAST_PAST_USERS", "PastEffect", "PastSaving", "adjusted", "adjustment", "cuped_effect", "past_effect",
            "saving", "without_past"]  # fmt: skip
@@ -66,7 +66,7 @@ class PastSaving:
     def in_words(self, *, on: bool) -> str:
         """One or two sentences; `on`: the setting is."""
         whose = "the last two weeks" if self.experiment_id is None else f"experiment {self.experiment_id}"
-        crowd = f"of {self.users} users of {whose}, {self.with_past} were here before"
+        crowd = f"of {many(self.users)} users of {whose}, {many(self.with_past)} were here before"
         if on:
             return (
                 f"The users' past (ab_test_config.cuped) saves about {percent(self.saved)} of the wait here: {crowd}."

@@ -29,7 +29,7 @@ from policies.estimates import EffectEstimate, Metric, MetricMean
 from policies.evidence import bounds, log_e_value
 from policies.intervals import Interval
 from policies.stages import Stages, difference, overall_means, weighted_effect
-from policies.wording import finite, odds, percent, points, signed_percent
+from policies.wording import finite, many, number, odds, percent, points, score, signed_percent
 
 __all__ = ["COMPOSITE_HARM_PART", "FAILURE_DELTAS", "GUARDRAILS", "LENGTH_DELTAS", "NAMED_HARM_PART", "RATE_DELTAS",
            "BehaviourName", "Comparison", "Guardrail", "GuardrailConfig", "GuardrailKind", "GuardrailResult",
@@ -365,7 +365,7 @@ def _judge(
 ) -> tuple[GuardrailState, str]:
     needed = -math.log(guardrail.alpha)
     if effect.effective_users < config.min_effective_users:
-        why = f"{effect.effective_users:.1f} of {config.min_effective_users:g} effective users"
+        why = f"{number(round(effect.effective_users, 1))} of {number(config.min_effective_users)} effective users"
         return (GuardrailState.UNKNOWN if guardrail.required else GuardrailState.PASS), why
     if log_e >= needed:
         state = GuardrailState.ROLL_BACK if guardrail.rolls_back else GuardrailState.BLOCK
@@ -382,9 +382,9 @@ def _change(guardrail: Guardrail, effect: EffectEstimate, old: MetricMean | None
         case Comparison.RATE:
             return f"{percent(new.mean)} against {percent(old.mean)}, {points(effect.theta)}"
         case Comparison.SCORE:
-            return f"{new.mean:.3f} against {old.mean:.3f}, {signed_percent(effect.theta)}"
+            return f"{score(new.mean)} against {score(old.mean)}, {signed_percent(effect.theta)}"
         case Comparison.LENGTH:
-            typical = f"{math.expm1(new.mean):,.0f} characters against {math.expm1(old.mean):,.0f}"
+            typical = f"{many(math.expm1(new.mean))} characters against {many(math.expm1(old.mean))}"
             return f"typically {typical}, {signed_percent(_relative(guardrail, effect.theta))}"
 
 

@@ -16,7 +16,7 @@ from policies.promotion import WatchAssessment, watch
 from policies.snapshot import Command, Snapshot
 from policies.triggers import TriggerConfig, TriggerReport, evaluate_triggers
 
-__all__ = ["HOUR_S", "Inspection", "LoopRules", "Step", "look_at", "span"]
+__all__ = ["HOUR_S", "Inspection", "LoopRules", "Step", "look_at"]
 
 HOUR_S: Final = 3600.0
 
@@ -90,14 +90,3 @@ def look_at(snapshot: Snapshot, rules: LoopRules, now: float) -> Inspection:
         assessment=evaluate(snapshot.experiment.facts, rules.ab_test, now) if testing and snapshot.experiment else None,
         watch=watch(snapshot.watch, rules.ab_test, now) if watching and snapshot.watch else None,
     )
-
-
-def span(seconds: float) -> str:
-    """A length of time as a person says it: 45 s, 10 min, 3.5 h, 2.0 d."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * HOUR_S:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * HOUR_S:
-        return f"{seconds / HOUR_S:.1f} h"
-    return f"{seconds / (24 * HOUR_S):.1f} d"

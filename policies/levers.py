@@ -24,7 +24,7 @@ from policies.estimates import Metric
 from policies.evidence import information_needed
 from policies.power import ExpectedTraffic, required_test
 from policies.profiles import MetricProfile, with_judge
-from policies.wording import duration, share
+from policies.wording import duration, many, number, share
 
 __all__ = ["Lever", "LeverKind", "cheapest", "levers", "months_in_words"]
 
@@ -98,7 +98,7 @@ def months_in_words(days: float | None) -> str:
     if days is None:
         return "never with these users"
     if days >= 2 * _DAYS_A_MONTH:
-        return f"{days / _DAYS_A_MONTH:.0f} months"
+        return f"{many(days / _DAYS_A_MONTH)} months"
     return duration(24 * days)
 
 
@@ -160,19 +160,19 @@ def _preferences(test: _Test) -> Lever | None:
     change = test.gain / sum(one.weight for one in rated) * shown.mean
     edge = change / (shown.sd * math.sqrt(2.0 * (1.0 - _SAME_PROMPT)))
     won = math.erfc(-edge / math.sqrt(2.0)) - 1.0
-    count = math.ceil(information_needed(won, deltas=(won,), alpha=test.config.alpha))
-    hours = count * _COMPARISON_S / 3600
+    pairs = math.ceil(information_needed(won, deltas=(won,), alpha=test.config.alpha))
+    hours = pairs * _COMPARISON_S / 3600
     words = (
-        f"have people compare {count:,} pairs of answers side by side (`ratchet check`, the console); it promotes "
+        f"have people compare {many(pairs)} pairs of answers side by side (`ratchet check`, the console); it promotes "
         "nothing by itself: `ratchet promote` is yours then"
     )
-    return Lever(kind=LeverKind.PREFERENCES, days=hours / 8, words=words, comparisons=count, work_hours=hours)
+    return Lever(kind=LeverKind.PREFERENCES, days=hours / 8, words=words, comparisons=pairs, work_hours=hours)
 
 
 def _longer(days: float, config: ABTestConfig) -> Lever:
     hours = math.ceil(days) * 24
     words = (
         f"let the test take longer (ab_test_config.max_duration_hours = {hours}, "
-        f"now {config.max_duration_hours:g}): it costs only time"
+        f"now {number(config.max_duration_hours)}): it costs only time"
     )
     return Lever(kind=LeverKind.LONGER, days=days, words=words)

@@ -37,13 +37,14 @@ from policies.actions import (
 )
 from policies.commands import answer
 from policies.experiment import Assessment
-from policies.inspection import Inspection, LoopRules, Step, look_at, span
+from policies.inspection import Inspection, LoopRules, Step, look_at
 from policies.lifecycle import Phase
 from policies.promotion import WatchAssessment
 from policies.snapshot import Command, Snapshot
 from policies.state import Retiring, Retry, retry_of
 from policies.steps import PHASES, first_share
 from policies.triggers import TriggerReport
+from policies.wording import span
 
 __all__ = ["LoopRules", "Plan", "plan"]
 

@@ -29,7 +29,7 @@ from policies.experiment import ABTestConfig, ArmStats
 from policies.guardrails import GUARDRAILS, GuardrailResult, GuardrailState
 from policies.holdback import Compared, WatchedGuardrail, watched
 from policies.parts import MOST_PARTS, PartMoments
-from policies.wording import duration, share
+from policies.wording import duration, many, share
 
 __all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "WatchPart", "watch"]
 
@@ -199,7 +199,7 @@ def _decide(
     if facts.requests < config.min_samples_per_version:
         seen, needed = facts.requests, config.min_samples_per_version
         return WatchDecision.KEEP, (
-            f"Only {seen} requests since the promotion, {needed} needed before the window can end.",
+            f"Only {many(seen)} requests since the promotion, {many(needed)} needed before the window can end.",
         )
     longest = _LONGEST * config.watch_hours
     leaning = tuple(_since(g.result) for g in guardrails if g.leans_to_harm)
@@ -218,7 +218,7 @@ def _since(result: GuardrailResult) -> str:
 def _compared_with(facts: WatchFacts) -> tuple[str, ...]:
     if facts.control is not None:
         held = f"{share(facts.holdback_share)} of the users stay on the old champion until then, to compare with"
-        return (f"{held} ({facts.control_requests} of their requests so far).",)
+        return (f"{held} ({many(facts.control_requests or 0)} of their requests so far).",)
     if facts.before is None:
         return ("There are no earlier numbers to compare with.",)
     return (

@@ -23,7 +23,7 @@ from policies.assessment import ABTestConfig, NextStage
 from policies.estimates import EffectEstimate
 from policies.guardrails import GUARDRAILS, GuardrailResult, GuardrailState
 from policies.rows import Experiment
-from policies.wording import duration, share
+from policies.wording import duration, number, share
 
 __all__ = ["CANARY_PART", "STAGE_PART", "WANTED_USERS", "canary_share", "least_hours", "next_stage", "planned_shares",
            "ramp_in_words", "set_by_hand"]  # fmt: skip
@@ -107,7 +107,9 @@ def _of_the_gain(config: ABTestConfig, effect: EffectEstimate | None) -> list[st
         return ["an estimate of the gain"]
     waits = []
     if effect.effective_users < config.min_effective_users:
-        waits.append(f"effective users ({effect.effective_users:.1f} of {config.min_effective_users:g})")
+        waits.append(
+            f"effective users ({number(round(effect.effective_users, 1))} of {number(config.min_effective_users)})"
+        )
     if effect.theta < 0:
         waits.append("a best estimate that is not below 0")
     return waits

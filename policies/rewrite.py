@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
 
+from policies.wording import many
+
 __all__ = ["LONGEST", "RequestShape", "Rewrite", "RewriteError", "System", "apply", "kind_of", "lacks", "merge_patch",
            "opened_fields"]  # fmt: skip
 
@@ -98,7 +100,9 @@ class Rewrite:
         if rewrite == cls():
             raise RewriteError(f"{where}: it changes nothing; give at least one of {_or(_MEMBERS)}")
         if (size := len(repr(dict(document)))) > LONGEST:
-            raise RewriteError(f"{where}: {size:,} characters are more than the {LONGEST:,} that a rewrite may have")
+            raise RewriteError(
+                f"{where}: {many(size)} characters are more than the {many(LONGEST)} that a rewrite may have"
+            )
         return rewrite
 
     def as_json(self) -> dict[str, Any]:

@@ -39,12 +39,13 @@ from policies.actions import (
     StartTraining,
 )
 from policies.experiment import Assessment, NextStage, Verdict
-from policies.inspection import HOUR_S, Inspection, Step, span
+from policies.inspection import HOUR_S, Inspection, Step
 from policies.lifecycle import Phase
 from policies.promotion import WatchDecision
 from policies.ramp import canary_share, planned_shares
 from policies.snapshot import CheckView, ExperimentView, ModelView, RunStatus, new_run_id
 from policies.terms import changes
+from policies.wording import span
 
 __all__ = ["PHASES", "first_share"]
 
@@ -85,7 +86,7 @@ def _training(look: Inspection) -> Step:
     match run.status:
         case RunStatus.NOT_STARTED:
             return Step(
-                reasons=(f"the training data of {run.id} is ready ({run.samples} samples)",),
+                reasons=(f"the training data of {run.id} is ready ({wording.many(run.samples or 0)} samples)",),
                 action=StartTraining(run_id=run.id),
             )
         case RunStatus.SUCCEEDED:

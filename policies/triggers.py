@@ -20,7 +20,7 @@ from typing import Annotated, Final, NamedTuple
 from policies.brakes import Brake, month_full_until, stop_in_words
 from policies.drop import DropDetector
 from policies.intervals import Interval
-from policies.wording import duration, percent, share
+from policies.wording import duration, many, percent, score, share
 
 __all__ = ["DropDetector", "Trigger", "TriggerConfig", "TriggerFacts", "TriggerProgress", "TriggerReport",
            "evaluate_triggers", "too_few_samples"]  # fmt: skip
@@ -160,11 +160,13 @@ def too_few_samples(usable: int, config: TriggerConfig, left_out: Mapping[str, i
     """
     if usable >= config.min_usable_samples:
         return None
-    text = f"{usable} usable samples, {config.min_usable_samples} needed for a training that can show a gain"
+    text = (
+        f"{many(usable)} usable samples, {many(config.min_usable_samples)} needed for a training that can show a gain"
+    )
     most = sorted((left_out or {}).items(), key=lambda item: (-item[1], item[0]))[:_REASONS]
     if not most:
         return text
-    named = (f"{count} {reason}{_SETTING.get(reason, '')}" for reason, count in most)
+    named = (f"{many(n)} {reason}{_SETTING.get(reason, '')}" for reason, n in most)
     return f"{text}; left out of the last dataset: {', '.join(named)}"
 
 
@@ -251,7 +253,7 @@ def _sample_count(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress
     reason = (
         "New quality samples have not been counted yet."
         if new is None
-        else f"{new} new quality samples, {target} needed."
+        else f"{many(new)} new quality samples, {many(target)} needed."
     )
     # An empty history fires nothing, whatever the target says.
     return _toward(Trigger.SAMPLE_COUNT, config.enable_sample_count, new or None, max(target, 1), reason)
@@ -288,9 +290,8 @@ def _quality_drop(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress
             name, enabled, None, target, "Not used during an experiment: the comparison of the two models decides."
         )
     agrees = "agrees" if detector.alarm else "does not agree"
-    reason = (
-        f"Quality {recent:.3f} in 24 hours against {baseline:.3f}, {percent(drop)} lower; the change detector {agrees}."
-    )
+    lower = f"Quality {score(recent)} in 24 hours against {score(baseline)}, {percent(drop)} lower"
+    reason = f"{lower}; the change detector {agrees}."
     progress = _toward(name, enabled, drop, target, reason)
     return progress if detector.alarm else replace(progress, due=False, fraction=min(progress.fraction, 0.99))
 
@@ -299,9 +300,12 @@ def _negative_feedback(facts: TriggerFacts, config: TriggerConfig) -> TriggerPro
     votes, target = facts.positive_votes + facts.negative_votes, config.negative_feedback_threshold
     rate = facts.negative_votes / votes if votes else None
     if rate is None or votes < config.min_feedback_votes:
-        rate, reason = None, f"{votes} votes in 24 hours, {config.min_feedback_votes} needed for a rate."
+        rate, reason = (
+            None,
+            f"{many(votes)} votes in 24 hours, {many(config.min_feedback_votes)} needed for a rate.",
+        )
     else:
-        reason = f"{share(rate)} of {votes} votes in 24 hours are negative, {share(target)} needed."
+        reason = f"{share(rate)} of {many(votes)} votes in 24 hours are negative, {share(target)} needed."
     return _toward(Trigger.NEGATIVE_FEEDBACK, config.enable_error_rate, rate, target, reason)
 
 

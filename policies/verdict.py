@@ -28,7 +28,7 @@ from policies.estimates import NOT_ACCEPTED, SIGNALS, EffectEstimate, Metric, Me
 from policies.guardrails import COMPOSITE_HARM_PART, GUARDRAILS, NAMED_HARM_PART, GuardrailResult, GuardrailState
 from policies.ramp import ramp_in_words
 from policies.stages import Stages, overall_means
-from policies.wording import confidence, duration, odds, percent, signed_percent
+from policies.wording import confidence, duration, many, nothing_yet, number, odds, percent, score, signed_percent
 
 __all__ = ["HARM_PARTS", "NOTHING_MEASURES", "NOT_ABOVE_NOTHING", "Measurements", "decide", "futility_alpha",
            "harm_alpha", "has_won"]  # fmt: skip
@@ -123,7 +123,7 @@ def futility_alpha(config: ABTestConfig, composite: Composite) -> float:
 
 def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict and its reasons: proven harm, then comparability, then gain, then futility, then time."""
-    config, effect = look.config, look.effect
+    effect = look.effect
     broken = tuple(f"Guardrail {g.named_reason}." for g in look.guardrails if g.state is GuardrailState.ROLL_BACK)
     if broken:
         return Verdict.ROLL_BACK, broken
@@ -133,6 +133,9 @@ def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
         return Verdict.ROLL_BACK, (_harm_in_words(look, look.harm_effect),)
     if look.feedback_rate.differs and look.composite.uses_votes:
         return Verdict.INVALID, (_feedback_rate_in_words(look.feedback_rate),)
+    nothing = nothing_yet(*look.facts.requests)
+    if nothing is not None and effect is None:
+        return _in_time(look, (nothing,))
     waits = _waits(look)
     if effect is not None and not waits:
         waits = _carriers_to_wait_for(look)
@@ -148,10 +151,16 @@ def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
     if look.judged is not None and _is_futile(look, look.judged, look.log_e_judged_futility):
         return Verdict.REJECT, (f"{_futility_in_words(look, look.judged)} So says the judge alone: it may reject.",)
     reasons = (_estimate_in_words(look), *_past_in_words(look), *waits, *_stage(look), *_unmeasured(look))
+    return _in_time(look, reasons)
+
+
+def _in_time(look: Measurements, reasons: tuple[str, ...]) -> tuple[Verdict, tuple[str, ...]]:
+    """The test goes on, for these reasons, unless it has had all the time that it may take."""
     hours = look.elapsed_hours + (look.facts.evidence_since - look.facts.started_at) / 3600
-    if hours >= config.max_duration_hours:
-        return Verdict.INCONCLUSIVE, (f"No decision within {duration(config.max_duration_hours)}: {_STAYS}", *reasons)
-    return Verdict.CONTINUE, reasons
+    if hours < look.config.max_duration_hours:
+        return Verdict.CONTINUE, reasons
+    within = duration(look.config.max_duration_hours)
+    return Verdict.INCONCLUSIVE, (f"No decision within {within}: {_STAYS}", *reasons)
 
 
 def _stage(look: Measurements) -> tuple[str, ...]:
@@ -175,9 +184,9 @@ def _carriers_to_wait_for(look: Measurements) -> tuple[str, ...]:
         return ()
     if min(carried.voters) < LEAST_VOTERS:
         seen = min(carried.voters)
-        reason = f"only {seen} voters in the smaller arm, {LEAST_VOTERS} needed"
+        reason = f"only {many(seen)} voters in the smaller arm, {LEAST_VOTERS} needed"
     else:
-        reason = f"without their votes {_left_in_words(carried)}, {needed:g} needed"
+        reason = f"without their votes {_left_in_words(carried)}, {number(needed)} needed"
     most = max(carried.left_out)
     return (
         f"The evidence rests on a few clusters of unverified users (sticky.trust). It has to suffice without the "
@@ -241,12 +250,14 @@ def _waits(look: Measurements) -> tuple[str, ...]:
     waits = [*_missing(look)]
     if look.effect is not None:
         if look.log_e_promote < -math.log(config.alpha):
-            waits.append(f"Evidence: {odds(look.log_e_promote)}, {1 / config.alpha:g} needed.")
+            waits.append(f"Evidence: {odds(look.log_e_promote)}, {number(1 / config.alpha)} needed.")
         if look.effect.theta < config.promotion_threshold:
             waits.append(f"The best estimate is below the threshold of {percent(config.promotion_threshold)}.")
         if look.effect.effective_users < config.min_effective_users:
             seen, needed = look.effect.effective_users, config.min_effective_users
-            waits.append(f"Effective users: {seen:.1f} in the smallest arm and metric, {needed:g} needed.")
+            waits.append(
+                f"Effective users: {number(round(seen, 1))} in the smallest arm and metric, {number(needed)} needed."
+            )
         else:
             waits += _small_bases(look, look.effect)
     if look.clock_behind_hours:
@@ -256,10 +267,10 @@ def _waits(look: Measurements) -> tuple[str, ...]:
             "then and is right now, `ratchet share` starts a new one."
         )
     elif look.elapsed_hours < config.min_duration_hours:
-        waits.append(f"Time: {look.elapsed_hours:.1f} of {config.min_duration_hours:g} hours.")
+        waits.append(f"Time: {number(round(look.elapsed_hours, 1))} of {number(config.min_duration_hours)} hours.")
     fewest = min(facts.requests)
     if fewest < config.min_samples_per_version:
-        waits.append(f"Requests: {fewest} in the smaller arm, {config.min_samples_per_version} needed.")
+        waits.append(f"Requests: {many(fewest)} in the smaller arm, {many(config.min_samples_per_version)} needed.")
     if look.sample_ratio.log_bayes_factor is None:
         waits.append(f"A share of {facts.share:g} leaves nothing to compare; it must lie between 0 and 1.")
     if _rests_on_latency(look):
@@ -331,7 +342,7 @@ def _without(look: Measurements, metric: Metric) -> str:
 
 
 def _in_words(metric: Metric, mean: float) -> str:
-    return percent(mean) if metric is Metric.POSITIVE else f"{mean:.3f}"
+    return percent(mean) if metric is Metric.POSITIVE else f"{score(mean)}"
 
 
 def _way_out(metric: Metric) -> str:
@@ -349,7 +360,7 @@ def _gain_in_words(look: Measurements, effect: EffectEstimate) -> str:
         claim = f"is at least {percent(config.promotion_threshold)} better"
     return (
         f"At least {sure} sure that the challenger {claim}; best estimate {signed_percent(effect.theta)} "
-        f"({odds(look.log_e_promote)}, {1 / config.alpha:g} needed)."
+        f"({odds(look.log_e_promote)}, {number(1 / config.alpha)} needed)."
     )
 
 
@@ -397,7 +408,7 @@ def _futility_in_words(look: Measurements, effect: EffectEstimate) -> str:
 def _mismatch_in_words(ratio: SampleRatio) -> str:
     total = ratio.champion_users + ratio.challenger_users
     return (
-        f"Sample ratio mismatch: {ratio.challenger_users} of {total} users are in the challenger's arm, "
+        f"Sample ratio mismatch: {many(ratio.challenger_users)} of {many(total)} users are in the challenger's arm, "
         f"{percent(ratio.expected_share)} expected. The arms are not comparable; look for lost or doubled records, "
         "then begin afresh (`ratchet share` with the same share or a lower one)."
     )

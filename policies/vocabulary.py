@@ -15,8 +15,8 @@ from typing import Final
 
 from policies.lifecycle import Phase
 
-__all__ = ["ACTIONS", "COMMANDS", "HOLD", "INSTALL", "MEASURES", "PHASES", "VERDICTS", "ActionWords", "CommandWords",
-           "PhaseWords", "Verb", "action_label", "measure_label"]  # fmt: skip
+__all__ = ["ACTIONS", "COMMANDS", "HOLD", "INSTALL", "MEASURES", "PHASES", "TRIGGERS", "VERDICTS", "ActionWords",
+           "CommandWords", "PhaseWords", "Verb", "action_label", "measure_label", "trigger_label"]  # fmt: skip
 
 HOLD: Final = "Hold"
 """The journal's tag of a decision to do nothing."""
@@ -300,6 +300,23 @@ MEASURES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """What stands for quality: of each `QualityMeasure`."""
+
+
+TRIGGERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "manual": "command of a person",
+        "quality_drop": "drop of quality",
+        "sample_count": "new samples",
+        "negative_feedback": "negative votes",
+        "schedule": "schedule",
+    }
+)
+"""What starts a retrain: of each `Trigger`."""
+
+
+def trigger_label(trigger: str) -> str:
+    """`sample_count` → "new samples". What a newer version has written down stays as it is."""
+    return TRIGGERS.get(trigger, trigger)
 
 
 def measure_label(measure: str) -> str:

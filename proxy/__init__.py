@@ -7,6 +7,7 @@ The names are looked up when they are first used, so that a gateway worker impor
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.version import __version__
@@ -53,9 +54,21 @@ _HOMES: Final = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _refuse_a_stranger()
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def _refuse_a_stranger() -> None:
+    """Raise ImportError where `policies` is somebody else's: what follows would be an error that names nobody."""
+    found = import_module("policies").__file__
+    ours = Path(__file__).parents[1]
+    if found is None or Path(found).parents[1] != ours:
+        raise ImportError(
+            "another package is called `policies`, which is the name of one of Ratchet's: Python finds "
+            f"{found or 'a folder'} before the one in {ours}; rename the other, or take its folder out of PYTHONPATH"
+        )
 
 
 def __dir__() -> list[str]:

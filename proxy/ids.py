@@ -239,6 +239,13 @@ class KeyRing:
             found |= compare_digest(mac.digest(), signature[:-1])
         return found
 
+    def stamps(self, data: bytes, purpose: bytes) -> list[bytes]:
+        """MACs of other data than ids, 8 bytes each: under the key that signs now first, then under all there are.
+        `purpose` (16 bytes at most) keeps one use apart from others."""
+        now = [entry for entry in self._document["signing"] if entry["id"] == self._signing_id]
+        keys = [bytes.fromhex(entry["key"]) for entry in (*now[-1:], *self._document["signing"])]
+        return [blake2b(data, digest_size=8, key=key, person=purpose).digest() for key in keys]
+
     def user_hash(self, key: bytes) -> int:
         """Signed 64-bit hash of a raw user key. Keyed: without `keys.json` it cannot be guessed back."""
         found = self._user_hashes.get(key)
@@ -280,6 +287,10 @@ class RecordIds:
         if not self._ring.signed(uuid, raw[_UUID_BYTES:]):
             raise ForgedIdError("this record id was not signed here: it was altered, or comes from another install")
         return uuid.hex()
+
+    def stamps(self, data: bytes, purpose: bytes) -> list[bytes]:
+        """As `KeyRing.stamps`."""
+        return self._ring.stamps(data, purpose)
 
     def user_hash(self, key: bytes) -> int:
         """As `KeyRing.user_hash`."""

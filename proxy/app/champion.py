@@ -31,6 +31,7 @@ from proxy.app.model_probe import describe, probe_model
 from proxy.app.paths import DataDir
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
+from proxy.config.authorities import trusting
 from proxy.config.model import Config
 from proxy.credentials import CredentialFile
 from proxy.gateway.faults import Fault, answered_slot, failed_slot, left_slot, refused_slot
@@ -137,6 +138,7 @@ class ChampionWatch(Collector):
         """`asks`: whether the champion may be asked, besides watching what its users get."""
         self._config, self._data, self._clock, self._troubles, self._keys = config, data, clock, troubles, keys
         self._asks = asks
+        self._tls = trusting(config.champion.ca_file)
         self._credentials = CredentialFile(data.credentials, config.champion)
         self._routes_stamp: tuple[int, int] | None = None
         self._target = self._read_target() or configured_champion(config)
@@ -374,7 +376,7 @@ class ChampionWatch(Collector):
         target, came = self._target, self._answered_at
         credential = self._credential(target)
         via = via_token(self._keys.user_hash).decode()
-        problem = await probe_model(self._url, credential=credential, via=via)
+        problem = await probe_model(self._url, credential=credential, via=via, tls=self._tls)
         if target is not self._target or came != self._answered_at:
             return
         if self._health is ModelHealth.FAILING:

@@ -53,6 +53,8 @@ class Inheritance:
     """Its process id."""
     spare_keys: Mapping[str, Any] | None = None
     """The key ring while the disk has no room for its file."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where settings come from, by path: for whoever looks at them. Only the controller is told."""
 
     def packed(self) -> bytes:
         """What `receive_inheritance` reads: a length and a pickle, between processes of one program only."""
@@ -75,6 +77,8 @@ class Child:
         self._failures = 0
         self.spare_keys: Mapping[str, Any] | None = None
         """The key ring for the next start, where there is no file of it."""
+        self.origins: Mapping[str, str] = {}
+        """Where the settings of the next start come from."""
         self.due_at: float | None = clock.monotonic()
         """When it is to be started, on the monotonic clock; None while it runs."""
 
@@ -87,7 +91,12 @@ class Child:
         """Start it, or try again later where the system has no process to give."""
         code = _BOOTSTRAP.format(root=_PACKAGES, here=str(Path.cwd()), module=self._module)
         settings = Inheritance(
-            config=config, name=self.name, index=self._index, listen_fd=self._listen_fd, spare_keys=self.spare_keys
+            config=config,
+            name=self.name,
+            index=self._index,
+            listen_fd=self._listen_fd,
+            spare_keys=self.spare_keys,
+            origins=self.origins,
         )
         try:
             self._process = subprocess.Popen(

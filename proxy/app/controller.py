@@ -33,9 +33,12 @@ from proxy.app.heartbeat import ReplicaHeartbeat, replica_id
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.judging import Judging
 from proxy.app.last_flush import FLUSH_S, LastFlush
+from proxy.app.listeners import public_address
 from proxy.app.logs import configure_logging
 from proxy.app.loop_service import LoopService
+from proxy.app.open_webui import OpenWebUILink
 from proxy.app.orphans import end_stuck_controller
+from proxy.app.own_votes import OwnVotes
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir, open_to_others
 from proxy.app.priority import lower_priority, raise_priority
@@ -46,8 +49,9 @@ from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
 from proxy.app.troubles import Troubles
 from proxy.clock import AdjustedClock
+from proxy.config.authorities import trusting
 from proxy.errors import ConfigError, PermanentError, TemporaryError
-from proxy.ids import KeyRing
+from proxy.ids import KeyRing, RecordIds
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.limits import Guesses
 from proxy.log_throttle import ThrottledLog
@@ -100,6 +104,7 @@ class Controller:
         self._config = settings.config
         self._admin_fd = settings.listen_fd
         self._supervisor = settings.supervisor
+        self._origins = settings.origins
         self._clock = AdjustedClock()
         self._data = DataDir.of(self._config)
         self._time = Timekeeper(self._data.host_clock, self._clock)
@@ -123,7 +128,10 @@ class Controller:
             self._troubles,
             lambda: self._heartbeat.replicas,
         )
-        self._judging = Judging(self._config.judge, self._metrics.registry, self._clock)
+        self._judging = Judging(
+            self._config.judge, self._metrics.registry, self._clock, trusting(self._config.champion.ca_file)
+        )
+        self._votes = OwnVotes(self._config, self._data.spool, RecordIds(self._keys), self._clock)
         self._telemetry = TelemetryOut(
             self._config,
             self._metrics.registry,
@@ -133,6 +141,15 @@ class Controller:
         )
         self._ingestor: Ingestor | None = None
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
+        self._open_webui = OpenWebUILink(
+            self._config,
+            self._data.open_webui_bell,
+            self._clock,
+            self._troubles,
+            self._metrics.traffic,
+            self._ingest_metrics,
+            leading=lambda: self._loop_service.leading,
+        )
         self._archive_metrics = ArchiveMetrics(self._metrics.registry, self._config.store.archive, self._clock)
         self._positions: dict[str, tuple[int, int]] = {}
         """How far each spool was stored when the store last said so."""
@@ -195,6 +212,10 @@ class Controller:
             spawn(self._keep_running("retention", lambda: self._prune(store), stop), name="retention"),
             spawn(self._keep_running("deletions", lambda: self._delete_users(store), stop), name="deletions"),
         ]
+        if self._config.feedback.open_webui.url is not None:
+            parts.append(
+                spawn(self._keep_running("open webui", lambda: self._open_webui.run(store), stop), name="open webui")
+            )
         if self._config.judge.kind != "none":
             parts.append(spawn(self._keep_running("judge", lambda: self._judge(store), stop), name="judge"))
         if self._config.telemetry.otlp_endpoint is not None:
@@ -203,6 +224,7 @@ class Controller:
             )
         await stop.wait()
         _log.info("storing the rest of the spool")
+        await self._votes.close()
         await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if shutdown.orphaned else FLUSH_S)
         await cancel_and_wait(parts)
         drain_s = self._config.server.drain_seconds
@@ -371,6 +393,9 @@ class Controller:
             explain=self._loop_service.explain,
             history=self._loop_service.history,
             guesses=Guesses(self._clock, count=self._metrics.refused_token),
+            vote=self._votes.write,
+            origins=self._origins,
+            listening=lambda: asyncio.to_thread(public_address, self._data),
         )
         return with_console(services, self._config.training_dir)
 

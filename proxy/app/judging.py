@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from prometheus_client.registry import CollectorRegistry
 
 from proxy.clock import Clock
@@ -18,7 +20,10 @@ __all__ = ["Judging"]
 class Judging:
     """Runs the judge on a store, and says how it does."""
 
-    def __init__(self, config: JudgeConfig, registry: CollectorRegistry, clock: Clock) -> None:
+    def __init__(
+        self, config: JudgeConfig, registry: CollectorRegistry, clock: Clock, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self._config = config
         self._clock = clock
         self._metrics = JudgeMetrics(registry)
@@ -31,7 +36,7 @@ class Judging:
 
     async def run(self, store: Store, holder: str) -> None:
         """Judge, for ever; returns at once where there is no judge. Raises TemporaryError while the store is away."""
-        judge = make_judge(self._config)
+        judge = make_judge(self._config, self._tls)
         if judge is None:
             return
         self._service = JudgeService(self._config, judge, store, self._clock, self._metrics, holder=holder)

@@ -17,7 +17,7 @@ from proxy.config.model import Config
 from proxy.private import replace_private
 from proxy.version import __version__
 
-__all__ = ["Listeners", "announce", "greet"]
+__all__ = ["Listeners", "announce", "greet", "public_address"]
 
 _ORPHANS_S: Final = 1.0
 """For workers of an earlier supervisor to free the port; one that needs longer never will."""
@@ -64,6 +64,15 @@ def announce(config: Config, data: DataDir, listeners: Listeners) -> None:
     """Tell programs where we listen, in run/addresses.json. Raises OSError."""
     public, admin = listeners.urls(config)
     replace_private(data.addresses, orjson.dumps({"public": public, "admin": admin, "pid": os.getpid()}))
+
+
+def public_address(data: DataDir) -> str | None:
+    """What `announce` has written down of the public port; None where it has not, or cannot be read."""
+    try:
+        found = orjson.loads(data.addresses.read_bytes()).get("public")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def greet(config: Config, data: DataDir, listeners: Listeners) -> None:

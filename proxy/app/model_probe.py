@@ -30,7 +30,11 @@ _WORDS: Final = {
     ),
     Fault.NO_CONNECTION: ("connecting timed out", "check champion.url, DNS, the firewall and the network"),
     Fault.UNREACHABLE: ("the host cannot be reached", "check champion.url, the firewall and the network"),
-    Fault.TLS: ("the TLS handshake failed", "check the server's certificate, and http or https in champion.url"),
+    Fault.TLS: (
+        "the TLS handshake failed",
+        "check the server's certificate (champion.ca_file, where a private authority made it), and http or https in "
+        "champion.url",
+    ),
     Fault.CLOSED: ("the connection was closed without an answer", "see the log of the model's server"),
     Fault.NO_HTTP: ("the answer was not HTTP/1", "check http or https, and the port, in champion.url"),
     Fault.SILENT: ("no answer in time", "check whether the model's server is overloaded or hangs"),
@@ -45,10 +49,13 @@ def describe(fault: Fault) -> tuple[str, str]:
     return _WORDS.get(fault) or (f"status {fault.value}", _LOOK)
 
 
-async def probe_model(url: str, *, credential: tuple[str, str] | None = None, via: str = "") -> str:
+async def probe_model(
+    url: str, *, credential: tuple[str, str] | None = None, via: str = "", tls: ssl.SSLContext | None = None
+) -> str:
     """What speaks against the server at the base URL, with a remedy; empty where it answers like one.
 
-    `credential`: name and value of the header that carries our own key; `via`: how the request names us.
+    `credential`: name and value of the header that carries our own key; `via`: how the request names us;
+    `tls`: whom we trust beside the system's authorities.
     """
     headers = dict([credential] if credential else [])
     if via:
@@ -56,7 +63,7 @@ async def probe_model(url: str, *, credential: tuple[str, str] | None = None, vi
     try:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S, connect=_CONNECT_S)
         async with (
-            open_session(timeout) as client,
+            open_session(timeout, tls) as client,
             client.get(_models_url(url), headers=headers, allow_redirects=False) as answer,
         ):
             return _judged(url, answer.status, answer.headers, with_key=credential is not None)

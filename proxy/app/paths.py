@@ -109,6 +109,11 @@ class DataDir:
         """Unix socket at which the controller tells workers which aliases are ambiguous."""
         return self.run / "names.sock"
 
+    @property
+    def open_webui_bell(self) -> Path:
+        """Touched by workers when Open WebUI says that somebody has voted; the controller looks at its time."""
+        return self.run / "open-webui.bell"
+
     def stats(self, index: int) -> Path:
         """Shared counters of worker `index`."""
         return self.run / f"worker-{index}.stats"
@@ -130,7 +135,7 @@ def open_to_others(config: Config) -> list[str]:
     database = data.store_url(config).partition("sqlite:///")[2]
     secrets = (config.admin.token_file, config.feedback.token_file, config.champion.api_key_file,
                config.store.url_file, config.trainer.token_file, config.deployer.token_file,
-               config.judge.api_key_file, config.server.tls_key_file)  # fmt: skip
+               config.judge.api_key_file, config.server.tls_key_file, config.feedback.open_webui.key_file)  # fmt: skip
     archive = (config.store.archive.url or "://").removeprefix("file://")
     places = [data.root, data.keys, *(_absolute(file) for file in secrets if file)]
     places += [_absolute(f"{database}{ending}") for ending in ("", "-wal", "-shm") if database]

@@ -18,7 +18,7 @@ import math
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,8 +54,13 @@ _NEEDS_RESTART: Final = ("server.host", "server.port", "server.workers", "server
 _log = logging.getLogger(__name__)
 
 
-def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
-    """Run until told to stop; returns the exit status. `reload` reads the configuration again, for SIGHUP.
+def serve(
+    config: Config,
+    reload: Callable[[], Config] | None = None,
+    origins: Callable[[], Mapping[str, str]] | None = None,
+) -> int:
+    """Run until told to stop; returns the exit status. `reload` reads the configuration again, for SIGHUP; `origins`
+    says where its settings come from, by path (`proxy.config.load.origins_of`).
 
     0: stopped on request, everything that was open is finished and stored. 1: the public port or the directory is
     somebody else's and stays so, or something had to be killed on the way out. 3: these settings, files or permissions
@@ -75,7 +80,7 @@ def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
                 files = FirstFiles(config, data, clock, announce=lambda: announce(config, data, sockets))
                 files.write()
                 greet(config, data, sockets)
-                return Supervisor(config, sockets, files=files, reload=reload).run()
+                return Supervisor(config, sockets, files=files, reload=reload, origins=origins).run()
             finally:
                 sockets.close()
     except (PermissionError, NotADirectoryError, FileExistsError, ValueError) as exc:
@@ -96,9 +101,11 @@ class Supervisor:
         *,
         files: FirstFiles,
         reload: Callable[[], Config] | None = None,
+        origins: Callable[[], Mapping[str, str]] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
+        self._origins = origins
         self._sockets = sockets
         self._files = files
         self._reload = reload
@@ -114,12 +121,20 @@ class Supervisor:
             "controller", "controller", index=0, listen_fd=admin_fd, clock=self._clock, pid=data.pid("controller")
         )
         self._controller.due_at = self._clock.monotonic() + _HEAD_START_S
+        self._tell_origins()
         self._replaced: list[_Replaced] = []
         self._fatal = False
         self._reloaded = False
         self._draining = False
         self._patient_until = 0.0
         """Monotonic; from then on another signal means that the end is not to be waited for."""
+
+    def _tell_origins(self) -> None:
+        """The controller shows them; where they cannot be read any more it shows none."""
+        try:
+            self._controller.origins = {} if self._origins is None else dict(self._origins())
+        except ConfigError:
+            self._controller.origins = {}
 
     @property
     def _children(self) -> list[Child]:
@@ -225,6 +240,7 @@ class Supervisor:
             return
         self._reloaded = True  # from here on a child that cannot run is no reason to stop the others
         patience_s, self._config = self._config.server.drain_seconds + _GRACE_S, fresh
+        self._tell_origins()
         for child in self._children:
             child.spare_keys = self._files.spare_keys
             if child.running and (old := child.replace(fresh)) is not None:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from policies.wording import span
 from proxy.clock import Clock
 from proxy.status import TroubleStatus
 
 __all__ = ["TOPICS", "Topic", "Trouble", "Troubles"]
 
-Topic = Literal["store", "spool", "champion", "loop", "routes", "keys", "clock", "admin"]
-TOPICS: Final[tuple[Topic, ...]] = ("store", "spool", "champion", "loop", "routes", "keys", "clock", "admin")
+Topic = Literal["store", "spool", "champion", "loop", "routes", "keys", "clock", "admin", "open_webui"]
+TOPICS: Final[tuple[Topic, ...]] = get_args(Topic)
 """Whatever can be in trouble: labels of `ratchet_trouble`, keys of `troubles` in /health and /status."""
 _MINUTE_S: Final = 60.0
 _SAME_S: Final = 10.0
@@ -78,7 +79,7 @@ class Troubles(Collector):
             return
         self._over_at[topic] = self._clock.monotonic()
         if self._unsaid.pop(topic, None) is None and topic in self._said_at:
-            lasted = _duration(self._clock.now() - known.since)
+            lasted = span(max(0.0, self._clock.now() - known.since))
             _log.warning("%s: %s after %s%s", topic, how, lasted, f", {cost}" if cost else "")
 
     def of(self, topic: Topic) -> str:
@@ -110,8 +111,3 @@ class Troubles(Collector):
         for topic in TOPICS:
             gauge.add_metric([topic], float(topic in self._known))
         yield gauge
-
-
-def _duration(seconds: float) -> str:
-    minutes = int(max(0.0, seconds) // _MINUTE_S)
-    return f"{minutes} min" if minutes else f"{max(0.0, seconds):.0f} s"

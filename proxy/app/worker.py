@@ -13,6 +13,7 @@ import os
 import resource
 import socket
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -42,6 +43,8 @@ from proxy.spool.writer import SpoolTrouble, SpoolWriter
 from proxy.tasks import cancel_and_wait, spawn
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
     from proxy.app.web_server import WebServer
     from proxy.cleaning.cleaner import Cleaner
 
@@ -204,6 +207,7 @@ class Worker:
         public = await asyncio.to_thread(importlib.import_module, "proxy.web.public")
         web_server = await asyncio.to_thread(importlib.import_module, "proxy.app.web_server")
         script = await asyncio.to_thread(importlib.import_module, "proxy.web.feedback_js")
+        bell = await asyncio.to_thread(importlib.import_module, "proxy.web.open_webui.bell")
         await asyncio.to_thread(importlib.import_module, "proxy.wire.rewriting")  # the first rewrite waits for no disk
         app = public.create_public_app(
             self._config,
@@ -213,7 +217,7 @@ class Worker:
             self._clock,
             health=self._health,
             ambiguous=ask_names(self._data.names),
-            routes=[script.feedback_js_route()],
+            routes=[script.feedback_js_route(), self._bell_route(bell.open_webui_bell)],
             redact=None if self._cleaner is None else self._cleaner.texts,
         )
         while True:
@@ -231,6 +235,17 @@ class Worker:
                     break
             _log.error("%s was removed while the worker was running: creating it again", self._side_path)
             listener = self._listen_side()
+
+    def _bell_route(self, open_webui_bell: Callable[..., BaseRoute]) -> BaseRoute:
+        path = self._data.open_webui_bell
+
+        def ring() -> None:
+            try:
+                path.touch(mode=0o600)
+            except OSError as exc:  # the controller looks anyway, a minute later
+                self._throttled.error("bell", "%s: %s", path, exc)
+
+        return open_webui_bell(ring, self._clock, wanted=self._config.feedback.open_webui.url is not None)
 
     def _vanished(self, frames: int) -> None:
         self._counters.add("spool_vanished_total")

@@ -22,6 +22,7 @@ from proxy.checks.tally import most_asked
 from proxy.checks.weighing import Weigher
 from proxy.clock import Clock
 from proxy.config import Config
+from proxy.config.authorities import trusting
 from proxy.errors import ConfigError
 from proxy.judge.build import make_judge
 from proxy.judge.ports import Judge
@@ -61,7 +62,7 @@ class CheckedModel:
 async def run_alone(config: Config, wanted: Wanted, clock: Clock) -> CheckedModel:
     """Run a check to its end. Raises ConfigError where there is nothing to ask, or the golden file is wrong;
     TemporaryError while the store is away."""
-    judge = make_judge(config.judge)
+    judge = make_judge(config.judge, trusting(config.champion.ca_file))
     try:
         plan = await _plan(config, wanted, judge, clock)
         ledger = MemoryLedger()
@@ -99,6 +100,7 @@ async def _plan(config: Config, wanted: Wanted, judge: Judge | None, clock: Cloc
         )
     warm_up = [] if store is None or prompts is None else await recorded(store, config.deployer.warmup_requests)
     return CheckPlan(
+        tls=trusting(config.champion.ca_file),
         challenger=wanted.challenger,
         champion=wanted.champion,
         config=checks,

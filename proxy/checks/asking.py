@@ -8,6 +8,7 @@ model, so that in the end it counts as unreached, not as wrong. Any other answer
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Self
@@ -55,8 +56,9 @@ class Unreached:
 class Asker:
     """Asks models over HTTP; a context manager, for its connections."""
 
-    def __init__(self, clock: Clock, *, timeout_s: float, connections: int) -> None:
-        """`timeout_s` is for each answer."""
+    def __init__(self, clock: Clock, *, timeout_s: float, connections: int, tls: ssl.SSLContext | None = None) -> None:
+        """`timeout_s` is for each answer; `tls`: whom to trust beside the system's authorities."""
+        self._tls = tls
         self._clock = clock
         self._timeout_s = timeout_s
         self._connect_s = min(_CONNECT_S, timeout_s / 2)
@@ -64,7 +66,7 @@ class Asker:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=2 * self._connections)
+        connector = aiohttp.TCPConnector(limit=2 * self._connections, ssl=self._tls or True)
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=self._connect_s),

@@ -28,6 +28,7 @@ from proxy.checks.tally import most_asked
 from proxy.checks.weighing import Weigher
 from proxy.clock import Clock
 from proxy.config import Config
+from proxy.config.authorities import trusting
 from proxy.credentials import CHAMPION, UnknownCredentialError
 from proxy.errors import ConfigError, TemporaryError
 from proxy.judge.build import make_judge
@@ -137,7 +138,7 @@ class ReplayGate:
         await cancel_and_wait([running.task for running in self._running.values()])
 
     async def _run(self, check: Check, challenger: Model, champion: Model) -> CheckView:
-        judge = make_judge(self._config.judge)
+        judge = make_judge(self._config.judge, trusting(self._config.champion.ca_file))
         try:
             try:
                 plan = await self._plan(check, challenger, champion, judge)
@@ -193,6 +194,7 @@ class ReplayGate:
             model_name=checks.model_name,
         )
         return CheckPlan(
+            tls=trusting(self._config.champion.ca_file),
             challenger=asked[0],
             champion=asked[1],
             config=checks,

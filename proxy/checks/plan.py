@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,5 +50,7 @@ class CheckPlan:
     """How many of them were answered before this process began."""
     deadline_s: float
     """Of the clock's wall time (Unix seconds)."""
+    tls: ssl.SSLContext | None = None
+    """Whom to trust beside the system's authorities."""
     patience_s: float
     """How long a server may be away before that holds the check."""

@@ -39,7 +39,9 @@ class Runner:
         self._plan = plan
         self._ledger = ledger
         self._clock = clock
-        self._asker = Asker(clock, timeout_s=config.answer_timeout_seconds, connections=config.concurrency)
+        self._asker = Asker(
+            clock, timeout_s=config.answer_timeout_seconds, connections=config.concurrency, tls=plan.tls
+        )
         self._pool = CheckPool(clock, size=config.concurrency, patience_s=plan.patience_s)
         by = plan.weigher.by if plan.weigher is not None else "visible"
         self.tally = CheckTally(

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proxy.cli.cautions import certificate_ended, certificate_ends_soon, mistaken_sentences, settings_file_open
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
-from proxy.cli.printable import plain
+from proxy.cli.printable import plain, styled
 from proxy.cli.serve import SetOption, parse_settings
 
 if TYPE_CHECKING:
+    from proxy.cli.connect import Attempt
     from proxy.config.model import Config
 
 __all__ = ["check_config"]
@@ -24,53 +26,94 @@ def check_config(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     settings: SetOption = None,
+    connect: Annotated[
+        bool,
+        typer.Option(
+            "--connect",
+            help="Also try the servers that it names: champion, store, judge, trainer, deployer, and others.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Check the configuration as `serve` would and list what differs from the defaults.
 
     Prints all problems at once, each with its key, value, reason and remedy; the exit code is then 3. Also checks that
-    the training function and the commands exist, and reads the golden file of the gate (`serve` only warns of these,
-    and serves).
+    the training function and the commands exist, opens the TLS files, and reads the golden file of the gate (`serve`
+    only warns of some of these, and serves). With `--connect` one line for each server that is named; the exit code is
+    4 where one is not there or does not let us in. A judge is asked one question; nobody is notified.
     """
     import os
-    from pathlib import Path
 
-    from proxy.checks.golden import golden_of
     from proxy.config import fingerprint, public_document
-    from proxy.config.load import mistaken_names, old_names
-    from proxy.config.programs import missing_programs, otlp_target
-    from proxy.errors import ConfigError
-    from proxy.gateway.gateway import client_tls
+    from proxy.config.load import old_names
 
     source, overrides = Path(file) if file else config, parse_settings(settings)
     loaded = read_config(source, data_dir, overrides)
-    if missing := list(missing_programs(loaded)):
-        fail(Exit.CONFIG, "\n  ".join(("the configuration names things that do not exist:", *map(str, missing))))
-    try:
-        client_tls(loaded)
-        golden_of(loaded)
-        otlp_target(loaded.telemetry)
-    except ConfigError as exc:
-        fail(Exit.CONFIG, str(exc))
+    _refuse_what_cannot_work(loaded)
     changed = _changed(loaded)
     renamed = old_names(source, overrides, os.environ).items()
-    mistaken = [f"the environment variable {name} is not a setting and has no effect; did you mean {meant}?"
-                for name, meant in mistaken_names(os.environ).items()]  # fmt: skip
     notes = [
-        *mistaken,
+        *mistaken_sentences(os.environ),
+        *settings_file_open(source),
         *(f"{old} is now called {new}; the old name is still read" for old, new in renamed),
         *_notes(loaded),
     ]
+    tried = _tried(loaded) if connect else []
+    well = all(attempt.ok for attempt in tried)
     if json:
-        print_json({"ok": True, "fingerprint": fingerprint(loaded), "changed": changed, "notes": notes,
+        connections = {"connections": [attempt.as_json() for attempt in tried]} if connect else {}
+        print_json({"ok": well, "fingerprint": fingerprint(loaded), "changed": changed, "notes": notes, **connections,
                     "config": public_document(loaded)})  # fmt: skip
-        return
+    else:
+        _print_checked(fingerprint(loaded), changed, notes, tried)
+    if not well:
+        raise typer.Exit(int(Exit.UNREACHABLE))
+
+
+def _refuse_what_cannot_work(config: Config) -> None:
+    """What is sound in itself and names files, functions or kinds that do not do: all that can be told without asking
+    anybody."""
+    from proxy.app.paths import DataDir
+    from proxy.checks.golden import golden_of
+    from proxy.config.authorities import trusting
+    from proxy.config.programs import missing_programs, otlp_target
+    from proxy.errors import ConfigError
+    from proxy.gateway.gateway import client_tls
+    from proxy.judge.build import make_judge
+    from proxy.loop.adapters.deployers import build_deployer
+    from proxy.loop.adapters.trainers import build_trainer
+
+    if missing := list(missing_programs(config)):
+        fail(Exit.CONFIG, "\n  ".join(("the configuration names things that do not exist:", *map(str, missing))))
+    try:
+        client_tls(config)
+        trusting(config.champion.ca_file)
+        golden_of(config)
+        otlp_target(config.telemetry)
+        make_judge(config.judge)
+        build_trainer(config.trainer)
+        build_deployer(config.deployer, DataDir.of(config).root)
+    except ConfigError as exc:
+        fail(Exit.CONFIG, str(exc))
+    if sentence := certificate_ended(config):
+        fail(Exit.CONFIG, sentence)
+
+
+def _tried(config: Config) -> list[Attempt]:
+    import asyncio
+
+    from proxy.cli.connect import attempts
+
+    return asyncio.run(attempts(config))
+
+
+def _print_checked(mark: str, changed: dict[str, Any], notes: list[str], tried: list[Attempt]) -> None:
     from rich.table import Table
 
     from proxy.config.literal import show
 
     out = console()
-    table = Table("setting", "value", title=f"Configuration {fingerprint(loaded)} is valid", title_justify="left")
+    table = Table("setting", "value", title=f"Configuration {mark} is valid", title_justify="left")
     for path, value in changed.items():
         table.add_row(path, show(value))
     if not changed:
@@ -78,6 +121,9 @@ def check_config(
     out.print(table)
     for note in notes:
         out.print(f"note: {note}")
+    for attempt in tried:
+        state = ("works", "green") if attempt.ok else ("FAILS", "bold red")
+        out.print(styled(f"{attempt.setting}: ", state, f", {attempt.said}"))
 
 
 def _changed(config: Config) -> dict[str, Any]:
@@ -102,7 +148,7 @@ def _notes(config: Config) -> list[str]:
     from proxy.config.family import judge_notes
     from proxy.config.terms import terms_note
 
-    notes = [*map(str, weak_tokens(config)), *open_to_others(config)]
+    notes = [*map(str, weak_tokens(config)), *open_to_others(config), *certificate_ends_soon(config)]
     if not config.champion.url:
         notes.append("champion.url is not set: set it, or start `ratchet serve` with --champion")
     if config.trainer.kind == "none":

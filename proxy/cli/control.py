@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     _FromStore = Callable[[Store], Coroutine[Any, Any, Any]]
 
 __all__ = [
+    "WAIT_S",
+    "Wait",
     "Where",
     "cancel",
     "challenge",
@@ -62,7 +64,7 @@ __all__ = [
 ]
 
 _POLL_S = 0.2
-_WAIT_S = 30.0
+WAIT_S = 30.0
 """The loop answers within a second or two; on a machine that trains, or right after a start, within ten or twenty."""
 _NOT_YET = 503
 
@@ -85,7 +87,7 @@ def _simple(verb: Verb) -> Callable[..., None]:
     """A command that takes no arguments of its own."""
 
     def command(
-        why: Why, who: Who = None, wait: Wait = _WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
+        why: Why, who: Who = None, wait: Wait = WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
         admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
     ) -> None:  # fmt: skip
         submit(verb, {}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
@@ -104,7 +106,7 @@ cancel = _simple(Verb.CANCEL)
 
 def trigger(
     why: Why, no_train: Annotated[bool, typer.Option("--no-train", help="Prepare the data and stop there.")] = False,
-    who: Who = None, wait: Wait = _WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
+    who: Who = None, wait: Wait = WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Retrain now, whatever the triggers say."""
@@ -114,7 +116,7 @@ def trigger(
 
 def share(
     share: Annotated[float, typer.Argument(min=0, max=1, help="Share of the users, 0 to 1.")], why: Why,
-    who: Who = None, wait: Wait = _WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
+    who: Who = None, wait: Wait = WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Change the challenger's share of the users; it stays there until the test ends. If the share rises, the evidence
@@ -132,7 +134,7 @@ def deploy(
         ),
     ],
     why: Why = "to be served again",
-    who: Who = None, wait: Wait = _WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
+    who: Who = None, wait: Wait = WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Serve a model as the challenger without training one: that of an earlier run (whose deployment failed, say), or
@@ -167,7 +169,7 @@ def challenge(
         typer.Option(help="JSON file: what is changed in its requests (system, examples, parameters).",
                      show_default=False),
     ] = None,
-    who: Who = None, wait: Wait = _WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
+    who: Who = None, wait: Wait = WAIT_S, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Bring a challenger of your own: an endpoint, another model of the champion's server, or the champion asked
@@ -238,7 +240,7 @@ def submit(
     where: Where,
     *,
     who: str | None = None,
-    wait_s: float = _WAIT_S,
+    wait_s: float = WAIT_S,
     json: bool = False,
 ) -> None:
     """Give the loop a command and print what it answers within `wait_s` seconds."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from policies.formats import FormatType
+from policies.wording import many, size
 from proxy.cli.check_data import check
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
 from proxy.cli.datasets import print_dataset, print_difference, print_lines
@@ -216,10 +217,10 @@ def archive_days(
         return
     changed = [day for day in days if day["state"] != "unchanged"]
     forgotten = sum(day["forgotten"] for day in days)
-    total, size = sum(day["records"] for day in days), sum(day["bytes"] for day in days)
+    total, many_bytes = sum(day["records"] for day in days), sum(day["bytes"] for day in days)
     say(
-        f"{len(changed)} of {len(days)} days written; {total:,} records, {size / 1e6:,.1f} MB in {url}"
-        + (f"; {forgotten:,} records of deleted users removed" if forgotten else "")
+        f"{len(changed)} of {len(days)} days written; {many(total)} records, {size(many_bytes)} in {url}"
+        + (f"; {many(forgotten)} records of deleted users removed" if forgotten else "")
     )
 
 

@@ -12,7 +12,8 @@ from proxy.cli.common import Exit, fail
 
 __all__ = ["demo"]
 
-_EXTRA = ("sklearn", "matplotlib")
+_PACKAGES = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}
+"""By the name that is imported, the name that is installed."""
 
 
 def demo(
@@ -32,9 +33,17 @@ def demo(
     once; at the end the log is compared with what the users received. Needs the extra `demo` (scikit-learn,
     matplotlib).
     """
-    missing = [name for name in _EXTRA if find_spec(name) is None]
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        fail(Exit.FAILED, f"the demo needs {' and '.join(missing)}: pip install 'ratchet-proxy[demo]'")
+        names = " and ".join(_PACKAGES[name] for name in missing)
+        fail(Exit.FAILED, f"the demo needs {names}. {_way(Path(__file__).parents[2])}")
     from proxy.demo.command import run_demo
 
     raise typer.Exit(run_demo(directory, seed=seed, fast=fast, keep_running=keep_running, rate=rate))
+
+
+def _way(root: Path) -> str:
+    """To install them: a checkout has a Makefile, and is on no index by its name."""
+    if (root / "Makefile").is_file() and (root / "pyproject.toml").is_file():
+        return f"This is a checkout: run `make demo` in {root}, or there pip install '.[demo]'"
+    return "Run: pip install 'ratchet-proxy[demo]' (in a checkout of the source: make demo)"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, say
-from proxy.cli.control import Where, submit
+from proxy.cli.control import WAIT_S, Wait, Where, submit
 from proxy.cli.http import running_address
 from proxy.cli.printable import styled
 from proxy.cli.status import status as server_status
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.config import Config, LoopConfig
+    from proxy.loop.library.loop import ContinuousLearningLoop
 
 __all__ = ["app"]
 
@@ -40,6 +41,7 @@ MaxIterations = Annotated[
     int | None, typer.Option(min=1, help="Stop after so many checks.", show_default="until interrupted")
 ]
 Why = Annotated[str, typer.Option(help="The reason; it is kept with the decision.")]
+_POLL_S = 0.2
 
 
 @app.callback(invoke_without_command=True)
@@ -47,7 +49,7 @@ def loop(
     context: typer.Context, config: ConfigOption = None, data_dir: DataDirOption = None, db: Database = None,
     status: Annotated[bool, typer.Option("--status", help="As `ratchet loop status`.")] = False,
     trigger: Annotated[bool, typer.Option("--trigger", help="As `ratchet loop trigger`.")] = False,
-    no_train: NoTrain = False, max_iterations: MaxIterations = None, json: JsonOption = False,
+    no_train: NoTrain = False, max_iterations: MaxIterations = None, wait: Wait = WAIT_S, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Check the triggers every `check_interval_seconds` and do what is due; without a verb, as `run`."""
     if context.invoked_subcommand is not None:
@@ -55,7 +57,7 @@ def loop(
     if status:
         show(config, data_dir, db, json)
     elif trigger:
-        retrain(config, data_dir, db, no_train, json=json)
+        retrain(config, data_dir, db, no_train, wait=wait, json=json)
     else:
         run(config, data_dir, db, no_train, max_iterations, json)
 
@@ -113,21 +115,46 @@ def show(
 @app.command("trigger")
 def retrain(
     config: ConfigOption = None, data_dir: DataDirOption = None, db: Database = None, no_train: NoTrain = False,
-    why: Why = "asked for on the command line", json: JsonOption = False,
+    why: Why = "asked for on the command line", wait: Wait = WAIT_S, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Retrain now, whatever the triggers say; with `--no-train` only prepare the data."""
+    """Retrain now, whatever the triggers say; with `--no-train` only prepare the data. Says whether the command was
+    taken; where another process runs the loop it waits for that."""
     from proxy.loop.library.loop import ContinuousLearningLoop
 
     settings, service = _settings(config, data_dir, db)
     if db is None and running_address(service, "admin") is not None:
-        submit("trigger", {"no_train": True} if no_train else {}, why, Where(config, data_dir), json=json)
+        submit("trigger", {"no_train": True} if no_train else {}, why, Where(config, data_dir), wait_s=wait, json=json)
         return
     train = None if no_train else _train_function(service)
     with ContinuousLearningLoop(settings) as engine:
         result = engine.trigger(train, no_train=no_train, who=getpass.getuser(), why=why)
-    _print_result(result, json=json)
-    if (result["retrain"] or {}).get("status") not in ("completed", "data_prepared"):
+        result["command"] = _settled(engine, result["command"], wait)
+    command = result["command"]
+    if json:
+        print_json(result)
+    elif command["state"] == "pending":
+        say(
+            f"trigger is queued as command {command['id']}: another process runs the loop on this database, and has "
+            "not answered yet (`ratchet loop status`)"
+        )
+    else:
+        taken = "was taken" if command["state"] == "done" else "was refused"
+        say(f"trigger {taken} (command {command['id']}): {command['detail'] or 'done'}")
+        _print_result(result, json=False)
+    prepared = (result["retrain"] or {}).get("status") in ("completed", "data_prepared")
+    if command["state"] == "refused" or (result["leader"] and command["state"] == "done" and not prepared):
         raise typer.Exit(int(Exit.FAILED))
+
+
+def _settled(engine: ContinuousLearningLoop, command: dict[str, Any], wait_s: float) -> dict[str, Any]:
+    """The command once a loop has answered it, or as it stands after `wait_s` seconds."""
+    import time
+
+    ends = time.monotonic() + wait_s
+    while command["state"] == "pending" and time.monotonic() < ends:
+        time.sleep(_POLL_S)
+        command = engine.command_state(command["id"])
+    return command
 
 
 def _settings(path: Path | None, data_dir: str | None, db: str | None) -> tuple[LoopConfig, Config]:

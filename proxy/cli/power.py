@@ -63,6 +63,9 @@ VoteRate = Annotated[
     ),
 ]
 
+_VOTE_RATE = 0.1
+"""Share of the answers that get a vote, where nobody has voted yet and nothing is said."""
+
 
 def power(
     gain: Gain = None, share: Share = None, days: Days = None,
@@ -118,7 +121,7 @@ def _given(seen: Expected, requests_per_day: float | None, users: float | None, 
     return replace(
         seen,
         requests_per_day=requests_per_day or seen.requests_per_day,
-        vote_rate=seen.vote_rate if vote_rate is None else vote_rate,
+        vote_rate=(seen.vote_rate or None) if vote_rate is None else vote_rate,
         profiles=seen.profiles if vote_rate is None else None,
     )
 
@@ -171,24 +174,38 @@ def _answer(
 def _profiles(config: Config, seen: Expected) -> tuple[tuple[MetricProfile, ...], list[str]]:
     """How the metrics behave, and what should be known of that."""
     from policies.assessment import QualityMeasure
+    from policies.estimates import Metric
     from policies.profiles import assumed_profiles
+    from policies.wording import share
 
     test, notes = config.ab_test_config, []
     format_checks = seen.scored_rate == 0 and seen.profiles is None and bool(seen.requests_per_day)
     if (format_checks or seen.measure is QualityMeasure.NOTHING) and test.quality_weight:
         test = replace(test, quality_weight=0.0)
         notes.append("quality: nothing measures it yet, so it is left out (scores, or a judge, would)")
-    profiles = seen.profiles or assumed_profiles(
+    assumed = assumed_profiles(
         test,
-        vote_rate=0.1 if seen.vote_rate is None else seen.vote_rate,
+        vote_rate=_VOTE_RATE if seen.vote_rate is None else seen.vote_rate,
         scored_rate=1.0 if seen.scored_rate is None else seen.scored_rate,
         positive_rate=0.7 if seen.positive_rate is None else seen.positive_rate,
     )
+    profiles = seen.profiles or assumed
+    votes = next((profile for profile in assumed if profile.metric is Metric.POSITIVE), None)
+    if seen.vote_rate is None and votes is not None:
+        unvoted = [one for one in profiles if one.metric is Metric.POSITIVE and one.per_request <= 0]
+        profiles = tuple(votes if one in unvoted else one for one in profiles)
+        if seen.profiles is None or unvoted:
+            notes.append(
+                f"positive: nobody has voted yet; votes on {share(_VOTE_RATE)} of the answers are assumed (--vote-rate "
+                "takes another share; without votes set ab_test_config.feedback_weight to 0)"
+            )
     never = [profile.metric.value for profile in profiles if profile.per_request <= 0]
     if never:
         raise ValueError(f"{never[0]}: is never observed but has a weight in ab_test_config; set that weight to 0")
     if test.cuped and seen.saving is not None:
-        notes.append(f"cuped: the users' own past takes out {seen.saving:.0%} of the variance")
+        from policies.wording import percent
+
+        notes.append(f"cuped: the users' own past takes out {percent(seen.saving)} of the variance")
     if seen.measure is QualityMeasure.RECTIFIED:
         notes.append("positive: votes and judge together, in the place of quality and thumbs")
     return profiles, notes
@@ -236,12 +253,14 @@ async def _look(store: Store, config: Config) -> Expected:
 def _print(document: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from policies.wording import share
+
     out = console()
-    stages = " → ".join(f"{100 * share:.3g} %" for share in document["shares"])
+    stages = " → ".join(share(part) for part in document["shares"])
     out.print(f"{_crowd(document)}, challenger at {stages}")
     source = "assumed: no experiment yet" if document["assumed"] else "the champion's in the latest experiment"
     for row in document["metrics"]:
-        spread = f"{row['mean']:.3g} ± {row['sd']:.2g}, on {row['per_request']:.0%} of the requests"
+        spread = f"{row['mean']:.3g} ± {row['sd']:.2g}, on {share(row['per_request'])} of the requests"
         out.print(f"  {row['metric']}: {spread} ({source})")
     for note in document["notes"]:
         out.print(f"  {note}")
@@ -269,18 +288,24 @@ def _crowd(document: dict[str, Any]) -> str:
 
 
 def _print_detectable(document: dict[str, Any]) -> None:
+    from policies.wording import signed_percent
+
     out, days, gain = console(), document["days"], document["detectable_gain"]
     long = "1 day" if days == 1 else f"{days:g} days"
     if gain >= _NO_GAIN:
         out.print(f"{long} can detect no gain: that is too little traffic")
     else:
-        out.print(styled(f"{long} can detect a gain of ", (f"{gain:+.1%}", "bold"), " or more, in 4 of 5 experiments"))
+        out.print(
+            styled(f"{long} can detect a gain of ", (signed_percent(gain), "bold"), " or more, in 4 of 5 experiments")
+        )
     if days < document["min_days"]:
         out.print(f"No challenger is promoted before {document['min_days']:g} days (min_duration_hours).")
 
 
 def _row(answer: dict[str, Any], document: dict[str, Any]) -> list[str]:
-    gain, half = f"{answer['gain']:+.0%}", _time(answer["half_days"])
+    from policies.wording import share
+
+    gain, half = f"+{share(answer['gain'])}", _time(answer["half_days"])
     if answer["days"] is None:
         why = "below promotion_threshold" if answer["gain"] < document["promotion_threshold"] else "too few users"
         return [gain, half, "never", "–", "–", why]
@@ -299,12 +324,13 @@ def _time(days: float | None) -> str:
 def _what_else(document: dict[str, Any]) -> list[str]:
     """How that agrees with the longest duration, and what a person could do."""
     from policies.levers import months_in_words
+    from policies.wording import share
 
     gain, most, least = document["gain"], document["max_days"], document["min_days"]
     asked = next(answer for answer in document["answers"] if answer["gain"] == gain)
     said = [f"An experiment takes at least {least:g} and at most {most:g} days (min_ and max_duration_hours)."]
     if gain < document["promotion_threshold"]:
-        said.append(f"{gain:+.1%} is below promotion_threshold: it is seldom promoted, however long it takes.")
+        said.append(f"+{share(gain)} is below promotion_threshold: it is seldom promoted, however long it takes.")
     half, days = asked["half_days"], asked["days"]
     if half is None:
         users = document["traffic"]["users"]
@@ -313,11 +339,11 @@ def _what_else(document: dict[str, Any]) -> list[str]:
         never = f"{crowd} {weighs} {document['most_a_user']:g} observations"
         if document["traffic"]["strangers_per_day"]:
             never = "ten years of it find out too little"
-        said.append(f"{gain:+.0%} with your traffic: never, however long the test takes: {never}.")
+        said.append(f"+{share(gain)} with your traffic: never, however long the test takes: {never}.")
     else:
         long = "" if half <= most else "longer than max_duration_hours: "
         rest = "never four of five" if days is None else f"four of five in {months_in_words(days)}"
-        said.append(f"{gain:+.0%} with your traffic: {long}one of two tests in {months_in_words(half)}, {rest}.")
+        said.append(f"+{share(gain)} with your traffic: {long}one of two tests in {months_in_words(half)}, {rest}.")
     if document["levers"]:
         said.append("What makes it shorter, four of five tests:")
         for lever in document["levers"]:

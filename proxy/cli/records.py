@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -18,8 +19,6 @@ from proxy.private import open_private
 from proxy.wire.extract.shapes import KINDS
 
 if TYPE_CHECKING:
-    from rich.text import Text as Line
-
     from proxy.ids import KeyRing
     from proxy.store.store import Store
     from proxy.store.tables.values import RecordFilter, RecordRow
@@ -28,7 +27,8 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="List, show, export and delete records.")
 _PAGE = 500
-_PREFIX = re.compile("[0-9a-f]{8,31}")
+_PREFIX = re.compile("[0-9a-f]{4,31}")
+_CANDIDATES = 4
 
 Since = Annotated[str | None, typer.Option(help="From: 2h (ago), 2026-01-31, 2026-01-31T12:00.", show_default=False)]
 Until = Annotated[str | None, typer.Option(help="Up to this time, exclusive; written as --since.", show_default=False)]
@@ -84,7 +84,7 @@ def list_records(
 def show_record(
     record: Annotated[
         str,
-        typer.Argument(help="UUID (or its first 8 digits or more), signed id, or the id of the provider or client."),
+        typer.Argument(help="UUID (or its first digits, 4 or more), signed id, or the id of the provider or client."),
     ],
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -229,38 +229,89 @@ async def _full_document(store: Store, ring: KeyRing, name: str) -> dict[str, An
     ids = RecordIds(ring)
     view = await find_record(store, ids, name)
     if view is None and _PREFIX.fullmatch(digits := name.replace("-", "").lower().rstrip("…")):
-        found = await store.records.ids_beginning(digits)
+        found = await store.records.ids_beginning(digits, _CANDIDATES + 1)
         if len(found) > 1:
-            fail(Exit.USAGE, f"several record ids begin with {name}, for example {' and '.join(found)}: "
+            rest = ", and more" if len(found) > _CANDIDATES else ""
+            fail(Exit.USAGE, f"several record ids begin with {name}: {', '.join(found[:_CANDIDATES])}{rest}; "
                  "give more digits")  # fmt: skip
         view = await store.records.get(found[0]) if found else None
     return None if view is None else await full_document(store, ids, view)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """One column of the list. Where a terminal is narrow, those of the highest `rank` give way first."""
+
+    name: str
+    rank: int
+    text: Callable[[dict[str, Any]], str]
+    right: bool = False
+    least: int | None = None
+    """So narrow it may become, its end left out; None: it is whole or not there at all."""
+
+    def width(self, rows: Sequence[dict[str, Any]]) -> int:
+        """Cells that it needs at least."""
+        from rich.cells import cell_len
+
+        whole = max((cell_len(text) for text in (self.name, *map(self.text, rows))), default=0)
+        return whole if self.least is None else min(whole, self.least)
+
+
+_COLUMNS: Final = (
+    _Column(name="id", rank=0, text=lambda row: row["id"]),
+    _Column(name="time", rank=0, text=lambda row: row["created_at"][:19].replace("T", " ")),
+    _Column(name="model", rank=3, text=lambda row: _text(row["model"]), least=8),
+    _Column(name="arm", rank=4, text=lambda row: row["arm"]),
+    _Column(name="kind", rank=7, text=lambda row: row["kind"]),
+    _Column(name="status", rank=1, text=lambda row: _ending(row), right=True),
+    _Column(name="ms", rank=8, text=lambda row: f"{row['duration_ms']:.0f}", right=True),
+    _Column(name="tokens", rank=9, text=lambda row: _text(row["completion_tokens"]), right=True),
+    _Column(name="quality", rank=6, text=lambda row: _number(row["quality"]), right=True),
+    _Column(name="votes", rank=5, text=lambda row: _number(row["feedback"]), right=True),
+    _Column(name="query", rank=2, text=lambda row: " ".join((row["query"] or "").split())[:200], least=10),
+)
+_GAP: Final = 2
+
+
 def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
+    out = console()
+    if not rows:
+        out.print("no records match")
+        return
+    shown, hidden = _fitting(rows, out.width)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("id", "time", "model", "arm", "kind"):
-        table.add_column(name, no_wrap=name != "model")  # what gives way: then the id stays whole
-    for name in ("status", "ms", "tokens", "quality", "votes"):
-        table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("query")
+    narrow = sum(column.width(rows) + _GAP for column in shown) > out.width + _GAP
+    for column in shown:
+        table.add_column(
+            column.name,
+            justify="right" if column.right else "left",
+            min_width=None if narrow else column.width(rows),
+            no_wrap=column.least is None and not narrow,
+            overflow="fold",  # in two lines, where the terminal is narrower than an id and a time
+        )
     for row in rows:
-        table.add_row(
-            row["id"], row["created_at"][:19].replace("T", " "), _short(_text(row["model"])), row["arm"], row["kind"],
-            _ending(row),
-            f"{row['duration_ms']:.0f}", _text(row["completion_tokens"]), _number(row["quality"]),
-            _number(row["feedback"]), _short(" ".join((row["query"] or "").split())[:200]),
-        )  # fmt: skip
-    console().print(table if rows else "no records match")
+        cells = [plain(column.text(row)) for column in shown]
+        for column, cell in zip(shown, cells, strict=True):
+            if column.least is not None:
+                cell.no_wrap, cell.overflow = True, "ellipsis"
+        table.add_row(*cells)
+    out.print(table)
+    if hidden:
+        names = ", ".join(column.name for column in hidden)
+        out.print(f"no room for: {names}; use a wider terminal, or --json", style="dim")
 
 
-def _short(text: str) -> Line:
-    """On one line, with its end left out where there is no room."""
-    line = plain(text)
-    line.no_wrap, line.overflow = True, "ellipsis"
-    return line
+def _fitting(rows: Sequence[dict[str, Any]], width: int) -> tuple[list[_Column], list[_Column]]:
+    """The columns that fit beside an id and a time that are whole, and the others."""
+    taken, room = set[str](), width + _GAP
+    for column in sorted(_COLUMNS, key=lambda column: column.rank):
+        needed = column.width(rows) + _GAP
+        if column.rank == 0 or needed <= room:
+            taken.add(column.name)
+            room -= needed
+    return [c for c in _COLUMNS if c.name in taken], [c for c in _COLUMNS if c.name not in taken]
 
 
 def _ending(row: dict[str, Any]) -> str:
@@ -275,7 +326,7 @@ def _print_record(document: dict[str, Any]) -> None:
     from rich.pretty import Pretty
 
     out = console()
-    aside = ("query", "response", "exchange", "votes", "scores")
+    aside = ("query", "response", "exchange", "votes", "scores", "judgements")
     facts = {name: value for name, value in document.items() if name not in aside and value is not None}
     out.print(Panel(Pretty(facts, expand_all=True), title=plain(f"Record {document['id']}"), title_align="left"))
     if "unread" in document["flags"]:
@@ -295,11 +346,18 @@ def _print_record(document: dict[str, Any]) -> None:
         if exchange["rewritten"] is not None:
             asked = plain(f"as {document['model']} was asked")
             out.print(Panel(plain(exchange["rewritten"]), title=asked, title_align="left"))
+    for sentence in exchange["not_rewritten"] if exchange is not None else ():
+        out.print(f"Not rewritten: {sentence}.", style="yellow")
     if exchange is not None and document["response"] is None:
         out.print(Panel(plain(exchange["response"]), title="answer", title_align="left"))
     if document["scores"]:
         scores = {scorer_label(scorer): score for scorer, score in document["scores"].items()}
         out.print(Panel(Pretty(scores), title="scores", title_align="left"))
+    for said in document["judgements"]:
+        score = "no score" if said["score"] is None else f"{said['score']:.2f}"
+        words = plain(f"{score}: {said['reason'] or 'without a reason'}")
+        title = plain(f"what the judge said ({scorer_label(said['scorer'])}, {said['asked_at'][:19]} UTC)")
+        out.print(Panel(words, title=title, title_align="left"))
     for vote in document["votes"]:
         said = {name: value for name, value in vote.items() if value not in (None, {}, False)}
         out.print(Panel(Pretty(said, expand_all=True), title=plain(f"vote of {vote['source']}"), title_align="left"))

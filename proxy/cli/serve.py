@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from proxy.cli.cautions import certificate_ended, mistaken_sentences, settings_file_open
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, fail, read_config, say
 
 if TYPE_CHECKING:
@@ -60,26 +61,39 @@ def serve(
     }
     loaded = read_config(config, data_dir, overrides)
     from proxy.config import check_serving, load_config
+    from proxy.config.authorities import trusting
     from proxy.errors import ConfigError
 
     try:
         check_serving(loaded)
+        trusting(loaded.champion.ca_file)
         if loaded.telemetry.otlp_endpoint is not None:
             from proxy.config.programs import otlp_target
 
             otlp_target(loaded.telemetry)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
+    for sentence in (*mistaken_sentences(os.environ), *settings_file_open(config)):
+        _warn(sentence)
     _warn_of_what_is_missing(loaded)
     from proxy.app import serve as run
+    from proxy.config.load import origins_of
 
+    options = {"server.data_dir": data_dir, **overrides}
     raise typer.Exit(
-        run(loaded, config, lambda: load_config(config, {"server.data_dir": data_dir, **overrides}, os.environ))
+        run(
+            loaded,
+            config,
+            lambda: load_config(config, options, os.environ),
+            lambda: origins_of(config, options, os.environ),
+        )
     )
 
 
 def _warn_of_what_is_missing(config: Config) -> None:
     """A training that is due in a week, or a check, is no reason not to serve, but better known now."""
+    if sentence := certificate_ended(config):
+        _warn(f"{sentence}; until then clients refuse it")
     if config.trainer.kind in _LOCAL or config.deployer.kind in _LOCAL or config.judge.kind in _LOCAL:
         from proxy.config.programs import missing_programs
 

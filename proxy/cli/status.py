@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from policies import wording
 from policies.assessment import Verdict
-from policies.guardrails import GUARDRAILS
-from policies.vocabulary import VERDICTS, action_label, measure_label
+from policies.guardrails import GUARDRAILS, GuardrailState
+from policies.vocabulary import VERDICTS, action_label, measure_label, trigger_label
 from proxy.cli.common import (
     AdminUrlOption,
     ConfigOption,
@@ -21,7 +21,8 @@ from proxy.cli.common import (
     print_json,
     read_config,
 )
-from proxy.cli.http import admin_server, ask
+from proxy.cli.http import admin_server, ask, running_address
+from proxy.cli.ills import champion_line, ills
 from proxy.cli.printable import plain, styled
 
 if TYPE_CHECKING:
@@ -31,11 +32,9 @@ if TYPE_CHECKING:
     from policies.snapshot import ModelView, RunView
     from policies.triggers import TriggerProgress
     from proxy.status import (
-        ChampionStatus,
         ExperimentStatus,
         NextStatus,
         ReplicaStatus,
-        RetryStatus,
         Status,
         TrafficStatus,
         WatchStatus,
@@ -55,7 +54,8 @@ def status(
 
     The same document as GET /status on the admin port.
     """
-    document = ask(admin_server(read_config(config, data_dir), admin_url, token), "/status")
+    loaded = read_config(config, data_dir)
+    document = ask(admin_server(loaded, admin_url, token), "/status")
     if json:
         print_json(document)
         return
@@ -65,55 +65,57 @@ def status(
         found = read_status(document)
     except ValueError as exc:
         fail(Exit.FAILED, f"{exc}; `--json` prints it as it is")
-    print_status(found)
+    print_status(found, None if admin_url else running_address(loaded, "public"))
 
 
-def print_status(status: Status) -> None:
-    """The status for people. What is unknown is left out, so that it works while the store is away."""
+def print_status(status: Status, base_url: str | None = None) -> None:
+    """The status for people: what hurts, then how things stand. What is unknown is left out, so that it works while the
+    store is away. `base_url`: where clients may send requests, if that is known."""
     out = console()
-    _print_champion(out, status)
-    for about, trouble in status.troubles.items():
-        if about != "champion":
-            since = _time(trouble.since)
-            out.print(styled((f"trouble ({about}): ", "bold red"), f"{trouble.sentence} (since {since})"))
+    for what, rest in ills(status, _time):
+        out.print(styled((f"{what}: ", "bold red"), rest))
+    if line := champion_line(status):
+        out.print(line)
     phase = status.phase
     since = f" since {_time(phase.since)}" if phase.since else ""  # none while the controller starts
     paused = " (paused)" if phase.paused else ""
     out.print(styled((phase.name, "bold"), (paused, "yellow"), f"{since}: {phase.reason}"))
     models = {"champion": status.champion, "challenger": status.challenger, "previous": status.previous}
     _print_models(out, models)
-    print_next(out, status.next)
-    _print_run(out, status.run)
-    _print_retries(out, status.retries)
-    _print_traffic(out, status.traffic)
-    if status.triggers is not None:
-        said = status.next is not None and status.triggers.hold in status.next.reasons
-        print_triggers(out, status.triggers.progress, None if said else status.triggers.hold)
-    if status.check is not None and status.check.progress is not None:
-        out.print(f"check {status.check.id}: {status.check.progress:.0%} done")
-    _print_experiment(out, status.experiment)
+    if _is_new(status):
+        where = f" at {base_url}" if base_url else ""
+        out.print(f"waiting for the first request{where}: nothing has been recorded yet")
+    else:
+        _print_loop(out, status)
     print_watch(out, status.watch)
     _print_replicas(out, status.replicas)
     for note in status.notes:
         out.print(f"note: {note}", style="yellow")
 
 
-def _print_champion(out: Console, status: Status) -> None:
-    """How the champion is, by its own traffic: what whoever looks wants to know first."""
-    champion, trouble = status.champion, status.troubles.get("champion")
-    name = f"champion {champion.name if champion else ''}".replace("champion champion", "champion").rstrip()
-    if trouble:
-        since = f" (since {_time(trouble.since)}{_seen_by(status, champion)})"
-        out.print(styled((f"{name} is not healthy: ", "bold red"), f"{trouble.sentence}{since}"))
-    elif champion and champion.requests:
-        failed = round((champion.failed_share or 0.0) * champion.requests)
-        seen_by = _seen_by(status, champion)
-        out.print(f"{name} answers: {failed:,} of {champion.requests:,} requests failed in the last minute{seen_by}")
+def _is_new(status: Status) -> bool:
+    """Whether nothing has come in yet, so that all there is to say of triggers and data is nought, many times over."""
+    facts = status.triggers.facts if status.triggers else None
+    nothing = facts is not None and not any(
+        (facts.new_quality_samples, facts.usable_samples, facts.positive_votes, facts.negative_votes,
+         facts.last_retrain_at, facts.quality_baseline)
+    )  # fmt: skip
+    asked = (status.traffic is not None and status.traffic.requests) or (status.champion and status.champion.requests)
+    return nothing and not asked and status.phase.name == "idle" and status.experiment is None
 
 
-def _seen_by(status: Status, champion: ChampionStatus | None) -> str:
-    """Whose view it is, where there are several."""
-    return f", as {champion.seen_by} sees it" if status.replicas and champion and champion.seen_by else ""
+def _print_loop(out: Console, status: Status) -> None:
+    """What the loop does and waits for, and what it goes by."""
+    print_next(out, status.next)
+    _print_run(out, status.run)
+    _print_traffic(out, status.traffic)
+    if status.triggers is not None:
+        said = status.next is not None and status.triggers.hold in status.next.reasons
+        print_triggers(out, status.triggers.progress, None if said else status.triggers.hold)
+    if status.check is not None and status.check.progress is not None:
+        out.print(f"check {status.check.id}: {wording.share(status.check.progress)} done")
+    said_already = () if status.next is None else status.next.reasons
+    _print_experiment(out, status.experiment, said_already)
 
 
 def _print_models(out: Console, models: Mapping[str, ModelView | None]) -> None:
@@ -144,15 +146,6 @@ def _print_run(out: Console, run: RunView | None) -> None:
         out.print(f"run {run.id} ({run.trigger}): {state}{progress} {run.message}".rstrip())
 
 
-def _print_retries(out: Console, retries: Sequence[RetryStatus]) -> None:
-    """What could not be done, each for itself."""
-    for retry in retries:
-        about = f" ({retry.about})" if retry.about else ""
-        times = "once" if retry.attempts == 1 else f"{retry.attempts} times"
-        tried = f"failed {times}, next attempt at {_time(retry.at)}: {retry.reason}"
-        out.print(styled((f"{action_label(retry.action)}{about} ", "yellow"), tried))
-
-
 def _print_traffic(out: Console, traffic: TrafficStatus | None) -> None:
     """What became of the latest requests, in one line."""
     if traffic is None or not traffic.requests:
@@ -174,24 +167,36 @@ def print_triggers(out: Console, progress: Sequence[TriggerProgress], hold: str 
     table = Table("trigger", "", "now", "due at", "", box=None, header_style="bold")
     for row in progress:
         bar: Any = ProgressBar(total=1.0, completed=min(1.0, row.fraction), width=20) if row.enabled else "off"
-        table.add_row(row.name.value, bar, _figure(row.value), _figure(row.target), row.reason)
+        table.add_row(trigger_label(row.name), bar, _figure(row.value), _figure(row.target), row.reason)
     out.print(table)
     if hold:
         out.print(f"  no retrain yet: {hold}")
 
 
-def _print_experiment(out: Console, experiment: ExperimentStatus | None) -> None:
+def _print_experiment(out: Console, experiment: ExperimentStatus | None, said: Sequence[str] = ()) -> None:
+    """The test, and the verdict so far. Where an arm has had no request that is all there is to say; `said`: reasons
+    that stand above already."""
     if not experiment:
         return
     share, since = wording.share(experiment.share), _time(experiment.epoch_started_at or experiment.started_at)
     out.print(f"experiment {experiment.id}: {share} of the users since {since}")
-    if experiment.assessment:
-        out.print(styled("  verdict so far: ", (VERDICTS[experiment.assessment.verdict], "bold")))
-        out.print(f"  quality: {measure_label(experiment.assessment.quality)}")
-        for reason in experiment.assessment.reasons:
+    found = experiment.assessment
+    if found is None:
+        return
+    nothing = wording.nothing_yet(
+        sum(stage.champion_requests for stage in found.stages), sum(stage.challenger_requests for stage in found.stages)
+    )
+    if nothing is not None and found.stages and found.verdict is Verdict.CONTINUE:
+        if nothing not in said:
+            out.print(f"  · {nothing}")
+        return
+    out.print(styled("  verdict so far: ", (VERDICTS[found.verdict], "bold")))
+    out.print(f"  quality: {measure_label(found.quality)}")
+    for reason in found.reasons:
+        if reason not in said:
             out.print(f"  · {reason}")
-        goes_on = experiment.assessment.verdict is Verdict.CONTINUE
-        print_stages(out, experiment.assessment.stages, experiment.assessment.next_stage if goes_on else None)
+    goes_on = found.verdict is Verdict.CONTINUE
+    print_stages(out, found.stages, found.next_stage if goes_on else None)
 
 
 def print_stages(out: Console, stages: Sequence[StageResult], following: NextStage | None) -> None:
@@ -233,7 +238,15 @@ def print_watch(out: Console, watch: WatchStatus | None) -> None:
     part = f", part {watch.parts} of the watch" if watch.parts > 1 else ""
     out.print(f"watch: {left} to go{part}; {watch.requests:,} requests of the new champion, {old}")
     for rail in watch.guardrails:
-        out.print(f"  · {GUARDRAILS[rail.name].words}: {rail.state.value.replace('_', ' ')}, {rail.reason}")
+        out.print(f"  · {GUARDRAILS[rail.name].words}: {_rail(rail.state, watch)}; {rail.reason}")
+
+
+def _rail(state: GuardrailState, watch: WatchStatus) -> str:
+    """What a guardrail says: that nothing was found is no proof that there is nothing."""
+    if state is not GuardrailState.PASS:
+        return state.value.replace("_", " ")
+    users, requests = watch.users, watch.requests
+    return wording.no_proof(requests, "requests") if users is None else wording.no_proof(users, "users")
 
 
 def _change(value: float | None) -> str:

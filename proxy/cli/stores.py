@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from proxy.cli.common import Exit, fail
@@ -75,11 +76,26 @@ async def _opened(url: str, config: Config, work: Callable[[Store], Awaitable[T]
     from proxy.clock import SystemClock
     from proxy.store.store import Store
 
+    await _take_over(url)
     store = await Store.open(url, clock=SystemClock(), pool_size=config.store.pool_size)
     try:
         return await work(store)
     finally:
         await store.close()
+
+
+async def _take_over(url: str) -> None:
+    """Store what an application that was killed had logged by the library: whoever lists or deletes means that, too."""
+    if not (place := url.partition("sqlite:///")[2]):
+        return
+    file = Path(place).expanduser()
+    if not any(file.with_name(f"{file.name}-log").glob("*.jsonl")):
+        return
+    from proxy.clock import SystemClock
+    from proxy.loop.library.usage_store import close_usage_store, open_usage_store
+
+    usage = await open_usage_store(file, SystemClock())
+    await close_usage_store(usage)
 
 
 def key_ring(config: Config) -> KeyRing:

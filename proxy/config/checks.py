@@ -88,8 +88,18 @@ def contradictions(config: Any) -> Iterator[Problem]:
         yield from _adapters(config)
         yield from _judge(config)
         yield from _receivers(config)
+        yield from _open_webui(config)
         yield from _recorded_headers(config)
         yield from _redaction(config)
+
+
+def _open_webui(config: Config) -> Iterator[Problem]:
+    outside = config.feedback.open_webui
+    if outside.url is not None and not (outside.key or outside.key_file):
+        message = "not set, although feedback.open_webui.url is; make an API key as an administrator of Open WebUI"
+        yield Problem("feedback.open_webui.key", message)
+    if outside.url is None and (outside.key or outside.key_file):
+        yield Problem("feedback.open_webui.url", "not set, although there is a key; give Open WebUI's address")
 
 
 def _judge(config: Config) -> Iterator[Problem]:
@@ -217,12 +227,17 @@ def _admin(config: Config) -> Iterator[Problem]:
 
 
 def _recorded_headers(config: Config) -> Iterator[Problem]:
-    """Headers that tell tasks, and tags, are written down as they are: none may name a person or hold a secret."""
+    """Headers that tell tasks, tags and other names are written down as they are: none may name a person or hold a secret."""
     sticky = config.sticky
     people = {name.partition("#")[0].lower() for name in (*sticky.headers, *sticky.conversation_headers)}
     secrets = _SECRETS | {config.champion.api_key_header.lower()}
     capture = config.capture
-    for setting, names in (("task_headers", capture.task_headers), ("tag_headers", capture.tag_headers)):
+    aliases = [name.partition("#")[0] for name in capture.alias_headers]
+    for setting, names in (
+        ("task_headers", capture.task_headers),
+        ("tag_headers", capture.tag_headers),
+        ("alias_headers", aliases),
+    ):
         for name in names:
             if name.lower() in secrets:
                 yield Problem(f"capture.{setting}", f"{show(name)} carries a credential, and would be written down")

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from proxy.config.literal import show
 
-__all__ = ["POSTGRESQL_OPTIONS", "base_url", "header_member", "header_name", "http_url", "import_path", "key_header", "network", "origin", "otlp_endpoint", "otlp_headers", "path", "pointer",
+__all__ = ["POSTGRESQL_OPTIONS", "alias_header", "base_url", "header_member", "header_name", "http_url", "import_path", "key_header", "network", "origin", "otlp_endpoint", "otlp_headers", "path", "pointer",
            "postgresql_url", "refusal", "secret", "store_url"]  # fmt: skip
 
 _FRAMING: Final = frozenset(
@@ -100,6 +100,14 @@ def header_member(text: str) -> str | None:
     name, mark, member = text.partition("#")
     if mark and not member:
         return f"{show(text)} names no member; write name#member, like x-portkey-metadata#_user"
+    return header_name(name)
+
+
+def alias_header(text: str) -> str | None:
+    """A header, or `name#sha256`."""
+    name, mark, way = text.partition("#")
+    if mark and way != "sha256":
+        return f"{show(text)} is not a header, nor name#sha256; no other way to make a name of a value is known"
     return header_name(name)
 
 

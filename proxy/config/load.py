@@ -21,8 +21,8 @@ from proxy.config.model import Config
 from proxy.config.parse import OLD_PATHS, Key, Problem, from_text, keys, nearest, parse_table
 from proxy.errors import ConfigError
 
-__all__ = ["ENV_PREFIX", "fingerprint", "load_config", "load_document", "mistaken_names", "old_names", "parse_as", "parse_config", "public_document",
-           "read_document"]  # fmt: skip
+__all__ = ["ENV_PREFIX", "fingerprint", "load_config", "load_document", "mistaken_names", "old_names", "origins_of", "parse_as", "parse_config", "public_document",
+           "read_document", "secrets_in"]  # fmt: skip
 
 T = TypeVar("T")
 ENV_PREFIX: Final = "RATCHET_"
@@ -49,6 +49,25 @@ def old_names(
     data = read_document(Path(path)) if path is not None else {}
     given = {*(overrides or {}), *(name.removeprefix(ENV_PREFIX).lower().replace("__", ".") for name in environ or {})}
     return {old: new for old, new in OLD_PATHS.items() if old in given or _get(data, old) is not None}
+
+
+def origins_of(
+    path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Where `load_config` would find each setting, by path: the file, a variable's name, the command line, or the file
+    of a secret. What is not in it has its default. Raises ConfigError where the file cannot be read."""
+    known = {key.path: key for key in keys(Config)}
+    data = read_document(Path(path)) if path is not None else {}
+    found = {dotted: str(path) for dotted in known if _has(data, dotted)}
+    found |= {new: str(path) for old, new in OLD_PATHS.items() if _has(data, old)}
+    found |= {key.path: name for key, name, _ in _from_environment(environ or {}, [])}
+    found |= {
+        OLD_PATHS.get(given, given): "command line" for given, value in (overrides or {}).items() if value is not None
+    }
+    secrets = {dotted: f"{dotted}_file" for dotted in known if f"{dotted}_file" in found}
+    return found | {dotted: named for dotted, named in secrets.items() if dotted not in found}
 
 
 def load_document(
@@ -179,6 +198,12 @@ def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> li
     return found
 
 
+def secrets_in(path: Path) -> list[str]:
+    """The secrets that stand in this file themselves, by name. Raises ConfigError where it cannot be read."""
+    data = read_document(path)
+    return sorted(key.path for key in keys(Config) if key.secret and _get(data, key.path))
+
+
 def mistaken_names(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables that are no settings, each with the setting that it would name with two underscores behind the table.
 
@@ -219,6 +244,14 @@ def _get(data: Any, dotted: str) -> Any:
     for part in dotted.split("."):
         data = data.get(part) if isinstance(data, Mapping) else None
     return data
+
+
+def _has(data: Any, dotted: str) -> bool:
+    for part in dotted.split("."):
+        if not isinstance(data, Mapping) or part not in data:
+            return False
+        data = data[part]
+    return True
 
 
 def _read_secrets(data: dict[str, Any], problems: list[Problem]) -> None:

@@ -12,6 +12,7 @@ from proxy.config import forms
 from proxy.config.gate import ChecksConfig
 from proxy.config.judge import JudgeConfig
 from proxy.config.loop import DeployerConfig, LoopSettings, NotifyConfig, TrainerConfig
+from proxy.config.open_webui import OpenWebUIConfig
 from proxy.config.serving import (
     AdminConfig,
     CaptureConfig,
@@ -45,6 +46,11 @@ class FeedbackConfig:
     """Votes in one request."""
     max_age_days: Annotated[float, Interval("(0, inf)", "days")] = 90.0
     """Votes for older records are refused with 410."""
+    thumb_names: tuple[str, ...] = ("user-feedback", "user_feedback", "user_score", "thumb")
+    """Scores of these names that clients of other systems send (Langfuse, LangSmith, MLflow, Phoenix, OTLP) are thumbs: true, 1, `up`, a number from 0.5 on; false, 0, -1, `down`."""
+    score_names: tuple[str, ...] = ()
+    """Scores of these names, from 0 to 1, are quality scores. Scores of other names are kept as comments, for only you know what they mean."""
+    open_webui: OpenWebUIConfig = field(default_factory=OpenWebUIConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

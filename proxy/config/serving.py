@@ -23,6 +23,8 @@ TASK_PATTERNS: Final = (
 """The built-in templates of Open WebUI, and LibreChat's for titles: beginning and further marks, each in linear time."""
 
 
+HASHED_ALIAS: Final = "#sha256"
+"""Behind a header of `capture.alias_headers`: a hash of its value is the name."""
 MAX_TAGS: Final = 8
 """Of one record."""
 
@@ -35,6 +37,8 @@ class ServerConfig:
     """Address to listen on. 0.0.0.0 or :: for every interface."""
     port: Annotated[int, Interval("[0, 65535]", "a TCP port, 0 for a free one")] = 8080
     """TCP port; 0 picks a free one and prints it."""
+    public_url: Annotated[str | None, forms.base_url] = None
+    """Where clients reach the public port, e.g. https://llm.example.com, where a balancer is in front: the console shows it, and presigned URLs (LangSmith) begin with it. None: host and port as they are, and the Host of the request that asks for a presigned URL."""
     workers: Annotated[int, Interval("[1, 256]", "a number of processes")] = 1
     """Gateway processes sharing the port. One handles about 25,000 small requests a second; more need more cores."""
     data_dir: str = "ratchet-data"
@@ -67,6 +71,8 @@ class AdminConfig:
     """File that holds the token, as an alternative to `token`."""
     metrics_need_token: bool = False
     """Ask for the token on /metrics, too."""
+    grafana_url: Annotated[str | None, forms.base_url] = None
+    """Base URL of the Grafana that has our dashboards, e.g. https://grafana.example.com: the console links to them, at the time that is looked at. None: no links."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +91,8 @@ class ChampionConfig:
     """File that holds api_key."""
     api_key_header: Annotated[str, forms.key_header] = "authorization"
     """Header that carries api_key; `authorization` gets the prefix `Bearer `, any other header the bare key."""
+    ca_file: str | None = None
+    """PEM file with certificates of authorities that are trusted beside the system's wherever we call a server: the models', whoever serves them, their probes and checks, the judge, deployers and trainers. Read at the start."""
     terms_acknowledged: bool = False
     """You know what the terms of a hosted champion's provider say about training on its answers; `check-config` no longer mentions them."""
 
@@ -269,11 +277,27 @@ class CaptureConfig:
     """Names that requests give as `model` only when a UI asks for itself, such as LibreChat's titleModel."""
     task_patterns: tuple[str, ...] = TASK_PATTERNS
     """Regular expressions, run in linear time (no look-around, no back-references), that tell a UI's own request by its only user message, or by the system prompt before it; never a streamed one. An empty list leaves it to headers, metadata and model names."""
+    alias_headers: Annotated[tuple[str, ...], forms.alias_header] = (
+        "x-openwebui-message-id",
+        "x-message-id",
+        "x-message-id#sha256",
+        "x-portkey-trace-id",
+        "helicone-request-id",
+        "langsmith-trace",
+        "traceparent",
+    )
+    """Request headers that hold a name by which votes may know the answer: a message, a trace, a run (`traceparent` and `langsmith-trace` hold two each). `name#sha256`: the first 32 hex digits of the value's SHA-256, as LibreChat's Langfuse scores have it. Empty values name nothing. Read besides these: the answer's own id, x-request-id, and the ids in the answers of LiteLLM, Helicone, Portkey and Bedrock."""
     tag_headers: Annotated[tuple[str, ...], forms.header_name] = ()
     """Request headers whose values are tags of the record, such as a plan, a region or a feature. Effects are shown by tag, and harm that is proven in a tag with 5 % of the traffic blocks a promotion. At most 8 together with tag_fields. Have your own backend set them: a client that may choose its tags chooses where it is counted."""
     tag_fields: Annotated[tuple[str, ...], forms.pointer] = ()
     """JSON pointers into the request body to such values, e.g. /metadata/feature; cut after 64 characters."""
     redaction: RedactionConfig = field(default_factory=RedactionConfig)
+
+    @property
+    def recorded_headers(self) -> tuple[str, ...]:
+        """Request headers that are written down by setting, in lower case, each once."""
+        aliases = (name.removesuffix(HASHED_ALIAS) for name in self.alias_headers)
+        return tuple(dict.fromkeys(map(str.lower, (*self.task_headers, *self.tag_headers, *aliases))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

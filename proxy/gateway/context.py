@@ -160,7 +160,7 @@ class _HeadReader:
         self._skip_paths = frozenset(path.encode("latin-1") for path in config.capture.skip_paths)
         self._parser = RequestParser(
             (*sticky.header_names, *TRUST_HEADERS, config.capture.no_train_header),
-            recorded=(*config.capture.task_headers, *config.capture.tag_headers),
+            recorded=config.capture.recorded_headers,
             max_headers=config.gateway.max_headers,
         )
 

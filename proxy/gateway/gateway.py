@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock, SystemClock
+from proxy.config.authorities import trusting
 from proxy.config.model import Config
 from proxy.errors import ConfigError
 from proxy.gateway.address import Address
@@ -53,19 +54,20 @@ class Gateway:
         """`credentials` has the headers that let us in at models' servers; None: only the configured champion's.
         `routes` returns the current table, the same object until it changes. `side_socket` is where `/-/` is served.
 
-        Raises ValueError where the first table cannot be followed.
+        Raises ValueError where the first table cannot be followed, or `champion.ca_file` not be used.
         """
         clock = clock or SystemClock()
         deadlines = self._deadlines = Deadlines(clock, _sweep_s(config))
+        tls = trusting(config.champion.ca_file)
 
         def make_pool(address: Address) -> UpstreamPool:
-            return UpstreamPool(address, config.gateway, clock=clock, deadlines=deadlines, counters=counters)
+            return UpstreamPool(address, config.gateway, clock=clock, deadlines=deadlines, counters=counters, tls=tls)
 
         def make_shadow(router: Router) -> Shadow:
             return Shadow(
                 config,
                 make_pool=lambda address: UpstreamPool(
-                    address, config.gateway, clock=clock, deadlines=deadlines, counters=_Uncounted()
+                    address, config.gateway, clock=clock, deadlines=deadlines, counters=_Uncounted(), tls=tls
                 ),
                 backend=router.for_copies,
                 user_hash=user_hash,

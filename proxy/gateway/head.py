@@ -43,6 +43,8 @@ _METHODS: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r
 _RECORDED: Final = (b"content-type", b"content-encoding", b"transfer-encoding", b"user-agent", b"x-request-id",
                     b"request-id", b"x-ratchet-request-id", b"traceparent", b"x-stainless-retry-count",
                     b"amz-sdk-request")  # fmt: skip
+_NAMES_OF_ANSWERS: Final = (b"x-litellm-call-id", b"x-amzn-requestid", b"helicone-id", b"x-portkey-trace-id")
+"""Headers of answers by which a vote may know them; `proxy.ingest.aliases` reads them."""
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"host"))
 _JOINED: Final = frozenset((b"connection", b"via", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 """Read with all their lines: of two keys nobody can tell which one is checked."""
@@ -56,7 +58,8 @@ _TRAVELLING: Final = (*_RECORDED, *_FRAMING, b"expect", b"idempotency-key", b"vi
 _REQUEST_FIELDS: Final = dict.fromkeys(_TRAVELLING, True) | dict.fromkeys(
     (*_HOP_BY_HOP, *_OWN, b"te", b"proxy-authorization"), False
 )
-_RESPONSE_FIELDS: Final = dict.fromkeys((*_RECORDED, *_PLACES, b"content-length"), True) | dict.fromkeys(
+_NOTED: Final = (*_RECORDED, *_NAMES_OF_ANSWERS)
+_RESPONSE_FIELDS: Final = dict.fromkeys((*_NOTED, *_PLACES, b"content-length"), True) | dict.fromkeys(
     (*_HOP_BY_HOP, b"x-ratchet-record-id", b"x-ratchet-arm"), False
 )
 FORBIDDEN_TRAILERS: Final = frozenset((*_FRAMING, *_HOP_BY_HOP, *_OWN, b"authorization", b"content-type", b"te"))
@@ -334,7 +337,7 @@ class _StatusLines(dict[bytes, tuple[int, bytes, bool]]):
 
 
 _status_lines: Final = _StatusLines()
-_response_fields: Final = _Fields(_RESPONSE_FIELDS)
+_response_fields: Final = _Fields(_RESPONSE_FIELDS, _NAMES_OF_ANSWERS)
 
 
 def parse_response(data: bytes, end: int, method: bytes) -> ResponseHead:

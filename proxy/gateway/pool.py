@@ -43,7 +43,9 @@ class UpstreamPool:
         clock: Clock,
         deadlines: Deadlines,
         counters: GatewayCounters,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        """`tls` is for an https address; None: the system's authorities are trusted."""
         self.address = address
         self.config = config
         self.monotonic = clock.monotonic
@@ -53,7 +55,7 @@ class UpstreamPool:
         self.idle: deque[UpstreamConnection] = deque()
         self.open: set[UpstreamConnection] = set()
         self._dialling: set[asyncio.Task[None]] = set()
-        self._tls: ssl.SSLContext | None = ssl.create_default_context() if address.tls else None
+        self._tls: ssl.SSLContext | None = (tls or ssl.create_default_context()) if address.tls else None
         if self._tls is not None:
             self._tls.set_alpn_protocols(["http/1.1"])
         self._closed = False

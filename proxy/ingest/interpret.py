@@ -17,6 +17,7 @@ from policies.kinds import OTHER, TASK
 from policies.records import Arm, Outcome, StickySource
 from policies.scoring import FORMAT_CHECK, ResponseFacts, Score, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
+from proxy.ingest.aliases import AliasReader
 from proxy.ingest.behaviour import behaviour_of, compares_languages
 from proxy.ingest.outcome import outcome_of
 from proxy.ingest.signals import Shown, shown_by, thread_of
@@ -36,14 +37,6 @@ __all__ = ["Interpreter", "raw_record"]
 
 UserHash = Callable[[bytes], int]
 
-_MIN_ALIAS: Final = 8
-_MAX_ALIAS: Final = 256
-_ALIAS_HEADERS: Final = (
-    ("rh", "x-ratchet-request-id"),
-    ("rh", "x-request-id"),
-    ("sh", "x-request-id"),
-    ("sh", "request-id"),
-)
 (_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED, _UNREAD, _RESENT, _CLAIMED,
  _REWRITTEN) = (
     flag.value for flag in (
@@ -74,6 +67,7 @@ class Interpreter:
         self._budget = capture.max_decoded_bytes
         self._tasks = Tasks(capture)
         self._tags = TagReader(capture)
+        self._aliases = AliasReader(capture)
         self._user_hash = user_hash
         self._pointers = Pointers.parse(
             query=capture.query_pointers,
@@ -151,7 +145,7 @@ class Interpreter:
             tags=self._tags.of(request_headers, found.request_fields),
             flags=_flags(meta, found, request_cut=asked.cut, response_cut=answered.cut, partial=partial),
             scores=scores,
-            aliases=_aliases(meta, found),
+            aliases=self._aliases.of(found.provider_id, meta["rh"], meta["sh"]),
             **from_frame(meta),
             body=_payload(meta, request_headers, response_headers, request, response, found, text),
         )
@@ -340,14 +334,6 @@ def _flags(
     if meta.get("rw"):
         flags |= _REWRITTEN
     return FLAGS[flags]
-
-
-def _aliases(meta: dict[str, Any], found: Extraction) -> tuple[str, ...]:
-    """Other names under which feedback may find the record; short ones (`id: 1`) name something else."""
-    names = [found.provider_id, *(meta[side].get(name) for side, name in _ALIAS_HEADERS)]
-    return tuple(
-        dict.fromkeys(name for name in names if name and _is_name(name) and _MIN_ALIAS <= len(name) <= _MAX_ALIAS)
-    )
 
 
 def _record_id(value: str) -> str:

@@ -36,6 +36,9 @@ def _vote(entry: dict[str, Any], received_us: int) -> NewVote:
         conversation=_hash(entry.get("conv")),
         user_hash=_hash(entry.get("usr")),
         copied=entry.get("signal") == "copied",
+        external=_hash(entry.get("ext")),
+        amends=entry.get("am") is True,
+        hashed_alias=_hash(entry.get("ah")),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import assert_never
 
 from proxy.config.judge import JudgeConfig
@@ -12,8 +13,9 @@ from proxy.judge.ports import Judge
 __all__ = ["make_judge", "scorer_of"]
 
 
-def make_judge(config: JudgeConfig) -> Judge | None:
+def make_judge(config: JudgeConfig, tls: ssl.SSLContext | None = None) -> Judge | None:
     """The judge, whose `close` is the caller's; None for kind = none. Opens nothing before it is asked something.
+    `tls`: whom to trust beside the system's authorities.
 
     Raises ConfigError where what it needs is not set.
     """
@@ -21,7 +23,7 @@ def make_judge(config: JudgeConfig) -> Judge | None:
         case "none":
             return None
         case "openai":
-            return OpenAIJudge(config)
+            return OpenAIJudge(config, tls)
         case "callable":
             return CallableJudge(config)
         case _:

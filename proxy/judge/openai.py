@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
@@ -51,8 +52,9 @@ class OpenAIJudge:
 
     at_once: Final = 1
 
-    def __init__(self, config: JudgeConfig) -> None:
-        """Raises ConfigError without a url or a model."""
+    def __init__(self, config: JudgeConfig, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: whom to trust beside the system's authorities. Raises ConfigError without a url or a model."""
+        self._tls = tls
         if not config.url or not config.model:
             missing = "url" if not config.url else "model"
             raise ConfigError(f"judge.{missing}: not set, although judge.kind is openai")
@@ -136,7 +138,9 @@ class OpenAIJudge:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(total=None))
+            connector = aiohttp.TCPConnector(ssl=self._tls or True)
+            timeout = aiohttp.ClientTimeout(total=None)
+            self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout, connector=connector)
         return self._session
 
 

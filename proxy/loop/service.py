@@ -12,6 +12,7 @@ from policies.plan import LoopRules
 from proxy.checks.gate import CredentialHeader, ReplayGate
 from proxy.clock import Clock
 from proxy.config import Config
+from proxy.config.authorities import trusting
 from proxy.config.load import fingerprint, public_document
 from proxy.credentials import CREDENTIALS_FILE, CredentialFile
 from proxy.judge.build import scorer_of
@@ -83,8 +84,9 @@ async def open_loop(
     version = await store.configs.add(mark, public_document(config))
     targets = targets_of(config.notify.urls, config.notify.kinds, config.notify.console_url)
     notifier = WebhookNotifier(targets, timeout_s=config.notify.timeout_seconds) if targets else NoNotifier()
-    probe = HttpProbe(trusting=trusts_unseen(config.deployer))
-    deployer = build_deployer(config.deployer, data_dir, clock)
+    tls = trusting(config.champion.ca_file)
+    probe = HttpProbe(trusting=trusts_unseen(config.deployer), tls=tls)
+    deployer = build_deployer(config.deployer, data_dir, clock, tls=tls)
     gate = ReplayGate(store, config, _credentials(config, data_dir), clock)
     datasets = StoreDatasetBuilder(store.samples, config.generator_config, training_dir)
     loop = assemble(
@@ -93,7 +95,7 @@ async def open_loop(
         rules=service_rules(config),
         ports=LoopPorts(
             datasets=datasets,
-            trainer=build_trainer(config.trainer),
+            trainer=build_trainer(config.trainer, tls),
             deployer=WithBrought(deployer, probe),
             gate=gate,
             probe=probe,

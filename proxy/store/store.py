@@ -25,6 +25,7 @@ from proxy.store.control.journal import Journal
 from proxy.store.control.judgements import Judgements
 from proxy.store.control.leases import Leases
 from proxy.store.control.models import Models, Runs
+from proxy.store.control.outside import OutsideVotes
 from proxy.store.control.past_saving import PastSavings
 from proxy.store.control.pasts import Pasts
 from proxy.store.control.preferences import Preferences
@@ -87,6 +88,7 @@ class Store:
         self.leases = Leases(database)
         self.commands = Commands(database, clock)
         self.configs = Configs(database, clock)
+        self.outside = OutsideVotes(database)
         self.replicas = Replicas(database)
         self.spools = Spools(database)
         self.secrets = Secrets(database)

@@ -33,6 +33,7 @@ from proxy.web.limits import MAX_ADMIN_BODY_BYTES, BodyLimit, Hardened
 from proxy.web.numbers import instant_of, whole_of
 from proxy.web.records import RecordsApi
 from proxy.web.responses import EXCEPTION_HANDLERS, ApiError, JsonResponse, reachable
+from proxy.web.votes import Vote
 
 __all__ = ["VERBS", "AdminServices", "create_admin_app"]
 
@@ -42,6 +43,11 @@ _MAX_WHY: Final = 1_000
 _MAX_ARGS: Final = 10
 _MOST_ENTRIES: Final = 1_000
 _OPEN: Final = ("/health", "/api/session")
+
+
+async def unknown() -> str | None:
+    """Nobody has told where clients go."""
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +79,12 @@ class AdminServices:
     """Paths of the console that need no token: its log-in page and static files."""
     login_path: str | None = None
     """Where a browser without a session is sent."""
+    listening: Callable[[], Awaitable[str | None]] = unknown
+    """Where the public port listens, as the running server has told; None where it has not."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where settings come from (a file, a variable, the command line), by path; what is not in it is a default."""
+    vote: Callable[[Sequence[Vote]], Awaitable[list[str]]] | None = None
+    """Write votes down as everybody's are, and return their ids. Raises ApiError where they cannot be kept."""
 
     async def bring(self, brought: Brought, who: str, why: str) -> int:
         """Write down that a challenger is brought; returns the command's id. Its API key is kept apart.

@@ -13,6 +13,7 @@ __all__ = ["ACCEPTED", "FEEDBACK", "FEEDBACK_COUNTERS", "refused_slot"]
 ACCEPTED: Final = "feedback_votes_total"
 _REASONS: Final = {
     400: "bad",
+    401: "no_token",
     403: "forged",
     409: "ambiguous",
     410: "too_old",
@@ -29,6 +30,6 @@ FEEDBACK: Final = (WorkerCounter(name=ACCEPTED, text="Votes accepted."), _REFUSE
 FEEDBACK_COUNTERS: Final = slots_of(FEEDBACK)
 
 
-def refused_slot(status: int) -> str:
-    """The slot that counts a feedback request refused with `status`."""
-    return _REFUSED.slot(_REASONS[status])
+def refused_slot(status: int) -> str | None:
+    """The slot that counts a feedback request refused with `status`; None for what is no vote at all."""
+    return _REFUSED.slot(_REASONS[status]) if status in _REASONS else None

@@ -22,18 +22,20 @@ from proxy.config.checks import is_loopback
 from proxy.config.model import Config
 from proxy.ids import RecordIds
 from proxy.version import __version__
-from proxy.web.feedback import (
-    FEEDBACK_COUNTERS,
+from proxy.web.ballot_box import (
     FOR_ANOTHER_HEADER,
     Ambiguous,
+    BallotBox,
     FeedbackCounters,
-    FeedbackEndpoint,
     FeedbackSpool,
     Redact,
     client_address,
 )
+from proxy.web.feedback import FEEDBACK_COUNTERS, FeedbackEndpoint
 from proxy.web.limits import Hardened
+from proxy.web.others import other_routes
 from proxy.web.responses import EXCEPTION_HANDLERS, JsonResponse
+from proxy.web.vote_page import VotePage
 
 __all__ = ["FEEDBACK_COUNTERS", "Health", "create_public_app"]
 
@@ -56,7 +58,11 @@ def create_public_app(
     """The app of one worker. `ambiguous` tells which aliases are several people's; without, that is found out later.
     `routes` are further ones under /-/, such as the feedback script's; `redact` cleans the words of votes."""
 
-    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock, redact, ambiguous)
+    box = BallotBox(config.feedback, spool, ids, counters, clock, redact, ambiguous)
+    feedback, page = FeedbackEndpoint(box), VotePage(box)
+
+    async def answer_feedback(request: Request) -> Response:
+        return await (feedback.post if request.method == "POST" else page.show)(request)
 
     async def answer_health(request: Request) -> Response:
         facts = {"status": "ok", **(health() if health is not None else {})}
@@ -73,15 +79,20 @@ def create_public_app(
         allow_headers=["authorization", "content-type"],
         max_age=86_400,
     )
-    return Starlette(
+    app = Starlette(
         routes=[
-            Route("/-/feedback", feedback.post, methods=["POST"]),
+            Route("/-/feedback", answer_feedback, methods=["GET", "POST"]),
+            Route("/-/feedback/page", page.take, methods=["POST"]),
             Route("/-/health", answer_health),
+            *other_routes(box),
             *routes,
         ],
         middleware=[Middleware(Hardened), *([cors] if config.feedback.cors_origins else [])],
         exception_handlers=EXCEPTION_HANDLERS,
     )
+    app.state.scheme = "https" if config.server.tls_cert_file else "http"
+    app.state.public_url = (config.server.public_url or "").rstrip("/")
+    return app
 
 
 def _may_know(request: Request, config: Config) -> bool:

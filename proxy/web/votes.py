@@ -13,12 +13,12 @@ Pure: from decoded JSON to values. Whether an id is genuine is decided in `feedb
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from policies.ballots import BallotTrust
 
-__all__ = ["Vote", "VoteError", "idle_in", "parse_votes", "redacted"]
+__all__ = ["Vote", "VoteError", "idle_in", "parse_vote", "parse_votes", "redacted"]
 
 _TEXT_LIMITS: Final = {"comment": 10_000, "correction": 200_000, "source": 200}
 _MAX_TAGS: Final = 32
@@ -64,11 +64,28 @@ class Vote:
     source: str = "anonymous"
     """Who voted; one vote per record and source, where the token came with it."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    external: str | None = None
+    """Its id in the system that it comes from, with that system's name before it: the same id again is the same vote,
+    in place of what it was. Where it names neither record nor conversation, it is on what that vote is on."""
+    amends: bool = False
+    """It changes the vote under that id: what it does not say stays."""
+    hashed_name: int | None = None
+    """Instead of `record_id`, where only the hash of a record's other name is known (`keys.alias_hash`)."""
 
     @property
     def record_ids(self) -> tuple[str, ...]:
         """All that it names."""
         return self.references if self.record_id is None else (self.record_id,)
+
+
+def parse_vote(item: Any, *, external: str | None = None, amends: bool = False, nameless: bool = False) -> Vote:
+    """One vote in our form that another system's became, and its id there; raises VoteError. `nameless`: it names no
+    record, for it is on what the vote under that id is on."""
+    if not nameless:
+        return replace(_vote(item, ""), external=external, amends=amends)
+    if external is None:
+        raise ValueError("a vote that names nothing needs the id of another")
+    return replace(_vote({**item, "record_id": "-"}, ""), record_id=None, external=external, amends=amends)
 
 
 def parse_votes(document: Any, max_batch: int) -> list[Vote]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,10 @@ def ratchet(tmp_path: Path) -> Iterator[RatchetProcess]:
         yield ratchet
 
 
-def chat(ratchet: RatchetProcess) -> str:
+def chat(ratchet: RatchetProcess, **headers: str) -> str:
     """Ask something; the record id that came back."""
     body = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
-    answer = request(ratchet.base_url, "/v1/chat/completions", method="POST", body=body)
+    answer = request(ratchet.base_url, "/v1/chat/completions", method="POST", body=body, headers=headers)
     assert answer.status == 200
     return answer.headers["x-ratchet-record-id"]
 
@@ -77,6 +78,27 @@ def test_a_vote_counts_once_and_as_it_was_last_meant(ratchet: RatchetProcess) ->
 
     assert vote(ratchet, record_id, None) == 202
     assert record(ratchet, record_id, votes=5)["feedback"] == 1, "ann has taken hers back, bob's counts"
+
+
+def score(ratchet: RatchetProcess, method: str, path: str, body: Any = None, key: str = TOKEN) -> int:
+    """One call of a Langfuse client."""
+    headers = {"authorization": f"Basic {b64encode(f'pk:{key}'.encode()).decode()}"}
+    url = f"/-/langfuse/api/public/scores{path}"
+    return request(ratchet.base_url, url, method=method, body=body, headers=headers).status
+
+
+def test_a_score_of_another_system_comes_before_its_record_changes_and_goes(ratchet: RatchetProcess) -> None:
+    trace, name = "3a0de37932e8b19746f20b22414f862f", {"name": "user-feedback", "dataType": "BOOLEAN"}
+    os.kill(ratchet.controller_pid, signal.SIGSTOP)  # nothing is ingested
+    assert score(ratchet, "POST", "", {"id": "s-1", "traceId": trace, "value": 1, **name}) == 200
+    assert score(ratchet, "POST", "", [{"id": "s-1", "traceId": trace, "value": 0, **name}]) == 202
+    assert score(ratchet, "POST", "", {"id": "s-1", "traceId": trace, "value": 1, **name}, key="wrong") == 401
+    record_id = chat(ratchet, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+    os.kill(ratchet.controller_pid, signal.SIGCONT)
+    found = record(ratchet, record_id, votes=2)
+    assert (found["feedback"], [vote["counts"] for vote in found["votes"]]) == (-1, [False, True])
+    assert score(ratchet, "DELETE", "/s-1") == 202
+    assert record(ratchet, record_id, votes=3)["feedback"] is None
 
 
 def test_a_vote_after_its_record_and_a_forgery(ratchet: RatchetProcess, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from policies.records import Outcome
 from proxy.cli.app import app
-from proxy.cli.records import _print_table
+from proxy.cli.records import _print_record, _print_table
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.tables.values import RecordFlag
 from tests.harness.install import Install
@@ -122,6 +123,22 @@ def test_show_finds_a_record_by_any_name(install: Install) -> None:
     assert all(text in page for text in ("What is 65816?", "A CPU.", "vote of ann", "format check"))
 
 
+def test_show_prints_what_the_judge_said_and_what_a_rewrite_had_no_place_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    exchange = {"target": "/v1/x", "request": "{}", "response": "yes", "rewritten": None,
+                "not_rewritten": ["a system prompt has no place in /v1/x"]}  # fmt: skip
+    judged = {"scorer": "judge:gpt:3f", "asked_at": "2026-11-29T05:09:44Z", "score": 0.25, "tokens": 9,
+              "reason": "It answers [another] question."}  # fmt: skip
+    _print_record({"id": "0" * 32, "flags": [], "query": "q", "response": "r", "exchange": exchange, "scores": {},
+                   "judgements": [judged, judged | {"score": None, "reason": None}], "votes": []})  # fmt: skip
+    shown = capsys.readouterr().out
+    assert "Not rewritten: a system prompt has no place in /v1/x." in shown
+    assert "0.25: It answers [another] question." in shown
+    assert "no score: without a reason" in shown
+    assert "'judgements'" not in shown, "once, in words"
+
+
 def test_show_takes_the_begin_of_an_id_where_that_is_enough(install: Install) -> None:
     one, other = sorted((install.record(), install.record()), key=lambda record: record.id)
     asyncio.run(install.fill([one, other]))
@@ -130,11 +147,14 @@ def test_show_takes_the_begin_of_an_id_where_that_is_enough(install: Install) ->
         assert answer(on(install, "records", "show", given, "--json"))["id"] == one.id
     result = on(install, "records", "show", one.id[:8])
     assert (result.exit_code, "several record ids begin with" in result.output) == (2, True)
+    assert one.id in result.output
+    assert other.id in result.output, "the candidates"
     assert on(install, "records", "show", "f" * 14).exit_code == 5
 
 
-def test_a_list_in_a_terminal_shows_whole_ids_whatever_the_models_are_called(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("columns", "also"), [(140, "kind"), (100, "arm"), (80, "hello"), (60, ""), (40, "")])
+def test_a_list_in_a_terminal_cuts_neither_id_nor_time(
+    columns: int, also: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "meta-llama/Llama-3.3-70B-Instruct-Turbo-with-a-very-long-name-2026"
     row: dict[str, Any] = {
@@ -142,13 +162,19 @@ def test_a_list_in_a_terminal_shows_whole_ids_whatever_the_models_are_called(
         "arm": "challenger", "kind": "chat", "status": 200, "outcome": "ok", "flags": [], "duration_ms": 1234.0,
         "completion_tokens": 12345, "quality": 1.0, "feedback": -1.0, "query": "hello there " * 20,
     }  # fmt: skip
-    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("FORCE_COLOR", "1")
     _print_table([row])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert row["id"] in lines[1]
-    assert "hello" in lines[1]
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert all(len(line) <= columns for line in shown.splitlines())
+    assert also in shown
+    if columns < 53:  # in two lines, whole
+        first, second = (line.split() for line in shown.splitlines()[1:3])
+        assert (first[0] + second[0], " ".join(first[1:])) == (row["id"], "2026-11-29 05:09:44")
+    else:
+        assert f"{row['id']}  2026-11-29 05:09:44" in shown
+    missing = [name for name in ("arm", "kind", "tokens") if name not in shown.splitlines()[0]]
+    assert all(name in shown.partition("no room for: ")[2] for name in missing), "what is left out is named"
 
 
 def test_show_of_nothing_is_not_found(install: Install) -> None:

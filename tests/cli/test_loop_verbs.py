@@ -6,13 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from proxy import UsageLogger
+from proxy import ContinuousLearningLoop, LoopConfig, TriggerConfig, UsageLogger
 from proxy.cli.app import app
 
 QUICK_START = {
@@ -70,7 +71,7 @@ def test_status_shows_the_usage(place: Path) -> None:
     assert (summary["usage_stats"]["total"], summary["usage_stats"]["feedback_rate"]) == (120, 1.0)
     assert ratchet("--config", "config.json", "--max-iterations", "1").exit_code == 0
     text = ratchet("--config", "config.json", "--status").output
-    for said in ("idle", "champion", "120 calls", "100.0% with feedback", "sample_count"):
+    for said in ("idle", "champion", "120 calls", "100.0% with feedback", "new samples"):
         assert said in text, text
 
 
@@ -87,7 +88,34 @@ def test_what_a_retrain_came_to_is_said_in_one_line(place: Path) -> None:
     (place / "config.json").write_text(json.dumps(strict))
     result = ratchet("--config", "config.json", "--trigger", "--no-train")
     assert (result.exit_code, "too_few_samples, " in result.output) == (1, True)
-    assert "usable samples, 1000 needed" in result.output
+    assert "usable samples, 1,000 needed" in result.output
+
+
+def test_trigger_says_whether_its_command_was_taken(place: Path) -> None:
+    """Taken, waiting for the process that runs the loop, or refused with the reason."""
+    order = ("trigger", "--config", "config.json", "--no-train")
+    assert "trigger was taken (command 1): " in ratchet(*order).output
+    asked, done = threading.Event(), threading.Event()
+
+    def train(data_path: str) -> dict[str, Any]:
+        asked.set()
+        assert done.wait(300)
+        return {"model_path": str(place / "config.json")}
+
+    settings = LoopConfig(db_path="ratchet-data/ratchet.db", output_dir="ratchet-data/training",
+                          trigger_config=TriggerConfig(min_new_samples=100))  # fmt: skip
+    with ContinuousLearningLoop(settings) as loop:
+        other = threading.Thread(target=loop.run_iteration, args=(train,))
+        other.start()
+        assert asked.wait(300)
+        queued = ratchet(*order, "--wait", "0")
+        assert (queued.exit_code, "trigger is queued as command 2: another process" in queued.output) == (0, True)
+        done.set()
+        other.join()
+        loop.run_iteration()
+        assert loop.command_state(2)["state"] == "refused"
+    refused = ratchet(*order)
+    assert (refused.exit_code, "trigger was refused (command 3): " in refused.output) == (1, True), refused.output
 
 
 def test_a_process_killed_in_the_training_is_followed_by_one_that_ends_it(place: Path) -> None:

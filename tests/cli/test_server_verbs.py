@@ -130,8 +130,8 @@ def test_status_for_people_says_everything_that_matters(install: Install) -> Non
         text = ratchet(install, "status", "--admin-url", url).output
     said_by_status = [
         "testing", "(paused)", "run-1 is deployed", "base", "not healthy", "Promote", "48 h are not over",
-        "sample_count", "few", "cool-down", "10 %", "Keep testing", "not sure yet", "clock went back",
-        "Stop a model (run-0) failed 2 times",
+        "new samples", "few", "cool-down", "10 %", "Keep testing", "not sure yet", "clock went back",
+        "Stop a model (run-0): failed 2 times",
         "last 15 minutes: 1,200 requests, 3 failed, 4 refused, 5 thumbs up, 6 down",
     ]  # fmt: skip
     for said in said_by_status:
@@ -140,6 +140,8 @@ def test_status_for_people_says_everything_that_matters(install: Install) -> Non
 
 TROUBLE = {"sentence": "21 of 25 requests failed in the last minute: connection refused at http://x", "since": 1.7e9}
 KNOWN = {"failed_share": 0.84, "requests": 25, "seen_by": "host-1"}
+CALM = {"challenger": None, "retries": [], "phase": {"name": "testing", "since": 1.7e9, "reason": "it is deployed"}}
+"""Nothing hurts."""
 
 
 @pytest.mark.parametrize(
@@ -151,11 +153,12 @@ KNOWN = {"failed_share": 0.84, "requests": 25, "seen_by": "host-1"}
             "(since 2023-11-14 22:13:20 UTC)",
         ),
         (
-            {"champion": {"name": "champion", "healthy": True, **KNOWN, "failed_share": 0.04}},
+            {"champion": {"name": "champion", "healthy": True, **KNOWN, "failed_share": 0.04}, **CALM},
             "champion answers: 1 of 25 requests failed in the last minute",
         ),
         ({"troubles": {"champion": TROUBLE, "store": TROUBLE}, "champion": None}, "champion is not healthy: 21 of 25"),
-        ({"champion": {"name": "base", "healthy": None, "requests": 0}}, "testing (paused) since"),
+        ({"champion": {"name": "base", "healthy": None, "requests": 0}, **CALM}, "testing since 2023-11-14"),
+        ({"champion": None}, "challenger run-1 is not healthy: "),
     ],
 )
 def test_status_begins_with_how_the_champion_is(install: Install, changes: Mapping[str, Any], first: str) -> None:
@@ -171,7 +174,7 @@ def test_status_says_whose_view_it_is_where_there_are_several(install: Install) 
     document = {**STATUS, "champion": {"name": "base", "healthy": True, **KNOWN}, "replicas": [replica]}
     with serving_in_thread(admin_app(install, document)) as url:
         text = " ".join(ratchet(install, "status", "--admin-url", url).output.splitlines())
-    assert "champion base answers: 21 of 25 requests failed in the last minute, as host-1 sees it" in text
+    assert "champion base is failing: 21 of 25 requests in the last minute (84.0 %), as host-1 sees it" in text
 
 
 def test_status_for_programs_is_the_document(install: Install) -> None:

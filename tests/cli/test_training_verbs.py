@@ -68,7 +68,7 @@ def test_power_for_given_traffic_says_what_it_assumes(install: Install) -> None:
     text = ratchet(install, "power", "--requests-per-day", "20000", "--users", "2000").output
     assert all(
         said in text
-        for said in ("assumed", "+5%", "20,000 requests a day by 2,000 users", "challenger at 1 % → 10 % → 50 %")
+        for said in ("assumed", "+5 %", "20,000 requests a day by 2,000 users", "challenger at 1 % → 10 % → 50 %")
     )
 
 
@@ -126,7 +126,7 @@ def test_power_tells_a_small_site_how_long_it_takes_and_the_cheapest_lever(insta
     config = install.root.parent / "thumbs.toml"
     config.write_text("[ab_test_config]\nquality_weight = 0\n")
     text = " ".join(ratchet(install, *SMALL_SITE, "--config", str(config)).output.split())
-    assert "+5% with your traffic: longer than max_duration_hours: one of two tests in 2 months" in text
+    assert "+5 % with your traffic: longer than max_duration_hours: one of two tests in 2 months" in text
     assert "hours of work: have people compare" in text
     assert text.count("(the cheapest that suffices)") == 1
     document = json.loads(ratchet(install, *SMALL_SITE, "--config", str(config), "--json").stdout)
@@ -141,7 +141,7 @@ def test_power_says_never_where_the_same_few_come_back(install: Install) -> None
 
 def test_power_says_that_a_gain_below_the_threshold_is_not_promoted(install: Install) -> None:
     args = ("power", "--requests-per-day", "20000", "--users", "20000", "--gain", "0.02")
-    assert "+2.0% is below promotion_threshold" in ratchet(install, *args).output
+    assert "+2 % is below promotion_threshold" in ratchet(install, *args).output
 
 
 def test_power_without_numbers_says_which_ones_to_give(install: Install) -> None:
@@ -218,3 +218,14 @@ def test_power_counts_requests_that_name_nobody_as_a_test_does(install: Install)
     text = ratchet(install, "power").output
     assert "8 requests a day (8 of them name nobody: a test counts each as a user of its own)" in text
     assert "come back" not in text
+
+
+def test_power_without_a_vote_assumes_some_and_says_so(install: Install) -> None:
+    asyncio.run(install.fill([install.record(user=f"user {n}") for n in range(8)]))
+    document = json.loads(ratchet(install, "power", "--json").stdout)
+    (note,) = [note for note in document["notes"] if note.startswith("positive: ")]
+    assert "nobody has voted yet; votes on 10 % of the answers are assumed (--vote-rate" in note
+    given = json.loads(ratchet(install, "power", "--vote-rate", "0.2", "--json").stdout)
+    assert not any("nobody has voted" in note for note in given["notes"])
+    refused = ratchet(install, "power", "--vote-rate", "0")
+    assert (refused.exit_code, "positive: is never observed" in refused.output) == (2, True)

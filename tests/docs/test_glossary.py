@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from policies.actions import TAGS
+from policies.glossary import TERMS
 from policies.lifecycle import Phase
 from policies.vocabulary import ACTIONS
 
@@ -60,3 +61,11 @@ def test_every_phase_has_its_value_and_every_action_its_class() -> None:
     assert {word: named(code) for word, code in actions.items()} == {
         ACTIONS[tag].label: kind for kind, tag in TAGS.items()
     }
+
+
+@pytest.mark.parametrize("word", TERMS)
+def test_the_console_explains_a_word_as_the_glossary_does(word: str) -> None:
+    row = next(line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| {word} |"))
+    meaning = re.sub(r" See \[[^|]*", "", row.split("|")[3].strip())
+    assert TERMS[word].meaning == meaning
+    assert (PAGE.parent / TERMS[word].page).is_file()

@@ -106,6 +106,40 @@ def test_a_challenger_is_brought(reader: Session) -> None:
     assert done.stdout.startswith("challenge: challenger-"), done.stdout
 
 
+RIVALS = ("Reef", "OpenClaw-RL", "MetaClaw", "arbr-control-plane", "LiteLLM", "Cursor")
+
+
+def test_the_comparison_names_who_is_alive_with_source_and_date() -> None:
+    """What is said of another project is a link to where it says so, or "–"; its column says when that was read."""
+    text = README.read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in _table(text, "How it compares")]
+    assert re.findall(r"\[([^]]+)\]", " ".join(rows[0])) == list(RIVALS)
+    sources = dict(re.findall(r"^\[([^]]+)\]: (https://\S+)$", text, re.MULTILINE))
+    assert set(RIVALS) <= sources.keys()
+    facts = {row[0]: row[1:] for row in rows[2:]}
+    for what, cells in facts.items():
+        assert len(cells) == len(rows[0]) - 1, what
+        named = re.findall(r"\]\[([^]]+)\]", " ".join(cells))
+        assert set(named) <= sources.keys(), what
+    assert len(re.findall(r"\]\[", "".join("".join(cells) for cells in facts.values()))) >= 10
+    seen = facts["source seen"][1:]
+    assert all(re.fullmatch(r"[A-Z][a-z]+ 20\d\d", date) for date in seen)
+    assert all(facts["better than Ratchet at"][1:]), "each is better at something"
+    assert all(name in text for name in ("TensorZero", "Helicone", "Portkey", "Langfuse", "Flagger", "NVIDIA"))
+
+
+def test_everybody_finds_their_page() -> None:
+    pages = {f"docs/for/{path.name}" for path in (ROOT / "docs/for").glob("*.md")}
+    table = "\n".join(_table(README.read_text(encoding="utf-8"), "For you"))
+    assert set(re.findall(r"\((docs/for/[a-z-]+\.md)\)", table)) == pages
+    assert "[Is it for me?](docs/is-it-for-me.md)" in README.read_text(encoding="utf-8")
+
+
+def _table(text: str, heading: str) -> list[str]:
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("|")]
+
+
 def test_metrics_are_where_the_readme_says_and_documented(reader: Session) -> None:
     """Every family of a real server is on the reference page, with its type."""
     page = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sysconfig
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.harness.measured_path import walked
 from tests.harness.pages import ROOT, Session, blocks, commands
-from tests.harness.require import need
+from tests.harness.require import full, need
 from tests.harness.serve import await_true
 
 PAGE = ROOT / "docs/tutorial/quickstart.md"
@@ -36,6 +38,17 @@ def test_the_quick_start_runs_to_a_promotion(reader: Session) -> None:
     await_true(lambda: not _left_below(reader.directory), "what the clean-up was to stop")
     manifests = sorted((reader.directory / "ratchet-data/training").glob("*/manifest.json"))
     assert json.loads(manifests[0].read_text())["samples"] >= 20
+
+
+@full("its two halves: the installation, and the page from its second section on")
+def test_from_a_clone_to_a_model_that_improves_takes_less_than_ten_minutes(tmp_path: Path) -> None:
+    """With packages from their index; `python -m tests.harness.measured_path` says how long each part takes."""
+    try:
+        assert sum(walked(tmp_path).values()) < 600.0
+    finally:
+        for pid in _left_below(tmp_path):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
@@ -78,7 +91,9 @@ def test_the_install_commands_install_everything(tmp_path: Path) -> None:
     for name in files:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_bytes((ROOT / name).read_bytes())
-    create, install = (command.line for command in commands(blocks(PAGE)[0]))
+    clone, create, install = (command.line for command in commands(blocks(PAGE)[0]))
+    source = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+    assert clone == f"git clone {source} && cd {source.rpartition('/')[2]}"
     alone = "export PIP_NO_DEPS=1 PIP_NO_BUILD_ISOLATION=0"  # 0 is how pip spells "no isolation" in a variable
     script = f"set -e; {create}; pip install -q hatchling; {alone}; {install}"
     made = subprocess.run(["bash", "-c", script], cwd=copy, capture_output=True, text=True, check=False)

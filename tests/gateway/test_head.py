@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.config.serving import CaptureConfig
 from proxy.gateway.errors import BadResponseError, RejectedError
 from proxy.gateway.head import RequestHead, RequestParser, parse_response, safe_trailer
 
@@ -180,3 +181,19 @@ def test_an_ambiguous_answer_is_refused(bad: bytes) -> None:
 def test_which_trailers_are_safe() -> None:
     assert safe_trailer(b"X-Sum: 1\r\nY: 2\r\n")
     assert not safe_trailer(b"X-Sum: 1\r\nhost: 2\r\n")
+
+
+def test_headers_that_name_an_answer_are_written_down() -> None:
+    """Of the answer those of four products; of the request those of the settings (`capture.alias_headers`)."""
+    names = {
+        "x-litellm-call-id": "call-1",
+        "x-amzn-requestid": "r-1",
+        "helicone-id": "h-1",
+        "x-portkey-trace-id": "t-1",
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in names.items())
+    data = f"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Other: no\r\n{lines}\r\n".encode()
+    assert names.items() <= parse_response(data, data.index(b"\r\n\r\n"), b"POST").recorded.items()
+    asked = b"GET / HTTP/1.1\r\nHost: h\r\nX-OpenWebUI-Message-Id: m-1\r\nX-Other: no\r\n\r\n"
+    parser = RequestParser(recorded=CaptureConfig().recorded_headers)
+    assert parser.parse(asked, asked.index(b"\r\n\r\n")).recorded == {"x-openwebui-message-id": "m-1"}

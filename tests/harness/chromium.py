@@ -61,14 +61,20 @@ class Window:
 
     def _on_request(self, request: Request) -> None:
         parts = urlsplit(request.url)
-        if parts.scheme not in ("data", "blob", "about") and parts.hostname != "127.0.0.1":
+        if parts.scheme not in ("data", "blob", "about", "file") and parts.hostname != "127.0.0.1":
             self._complaints.append(f"a request left the machine: {request.url}")
 
 
 @contextmanager
-def open_window(browser: Browser, *, color_scheme: str = "light", width: int = 1000) -> Iterator[Window]:
+def open_window(
+    browser: Browser, *, color_scheme: str = "light", width: int = 1000, timezone: str | None = None
+) -> Iterator[Window]:
     """A window for several tests: opening one, and reading its scripts anew, costs a second."""
-    context = browser.new_context(color_scheme=color_scheme, viewport={"width": width, "height": 800})  # type: ignore[arg-type]
+    context = browser.new_context(
+        color_scheme=color_scheme,  # type: ignore[arg-type]
+        viewport={"width": width, "height": 800},
+        timezone_id=timezone,
+    )
     try:
         yield Window(context.new_page())
     finally:
@@ -76,7 +82,10 @@ def open_window(browser: Browser, *, color_scheme: str = "light", width: int = 1
 
 
 @contextmanager
-def watched_page(browser: Browser, *, color_scheme: str = "light", width: int = 1000) -> Iterator[Page]:
+def watched_page(
+    browser: Browser, *, color_scheme: str = "light", width: int = 1000, timezone: str | None = None
+) -> Iterator[Page]:
     """A page in a session of its own. At the end: no console error, no exception, no foreign host."""
-    with open_window(browser, color_scheme=color_scheme, width=width) as window, window.watched() as page:
+    opened = open_window(browser, color_scheme=color_scheme, width=width, timezone=timezone)
+    with opened as window, window.watched() as page:
         yield page

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from prometheus_client.registry import CollectorRegistry
 
 from policies.agreement import standing_of
 from policies.cuped import PastSaving
@@ -23,13 +25,18 @@ from policies.gate import GateVerdict
 from policies.plan import LoopRules
 from policies.records import Arm, Outcome
 from policies.triggers import TriggerConfig
+from proxy.app.own_votes import OwnVotes
 from proxy.clock import ManualClock
 from proxy.config import Config, parse_config
 from proxy.config.judge import JudgeConfig
+from proxy.ids import RecordIds
+from proxy.ingest import Ingestor
 from proxy.loop.look import explain
 from proxy.loop.ports import DatasetRequest, Manifest, Succeeded
 from proxy.loop.tick import Loop
+from proxy.metrics.traffic import TrafficMetrics
 from proxy.routes import RouteTable
+from proxy.spool import SpoolReader
 from proxy.status import JudgeStatus, Status, TroubleStatus
 from proxy.store.store import Store
 from proxy.store.tables.schema import checks
@@ -44,6 +51,8 @@ from tests.harness.loop import FolderDatasets, World, settle
 from tests.harness.webserver import serving
 
 __all__ = ["Admin", "ConsoleStage"]
+
+T = TypeVar("T")
 
 _SCORER = "openai:judge-large:5f0c2a11"
 _STEP_S = 7200.0
@@ -133,6 +142,10 @@ class ConsoleStage:
     """Exchanges in an hour."""
     failing: bool = False
     """The store is away."""
+    grafana: str | None = None
+    """`admin.grafana_url`."""
+    changed: dict[str, Any] = field(default_factory=dict)
+    """What the status says instead of what is so."""
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(self.ends_at - self.hours * 3600)
@@ -147,6 +160,8 @@ class ConsoleStage:
         )
         self.rng = random.Random(4)
         self._batches = 0
+        self.votes = OwnVotes(self.config, self.root / "spool", RecordIds(self.world.keys), self.clock)
+        """Given in the console; `Admin.ingest` stores them."""
 
     async def play(self, store: Store) -> Loop:
         """Two days: a challenger that wins, the watch, and one that is still being tested."""
@@ -229,7 +244,7 @@ class ConsoleStage:
         found = parse_config({"server": {"data_dir": str(self.root)}, "champion": {"url": "http://127.0.0.1:1"}})
         found = replace(found, ab_test_config=self.world.rules.ab_test, trigger_config=self.world.rules.trigger)
         judge = JudgeConfig(kind="openai", url="http://127.0.0.1:1/v1", model="judge-large")
-        return replace(found, admin=replace(found.admin, token=self.token), judge=judge)
+        return replace(found, admin=replace(found.admin, token=self.token, grafana_url=self.grafana), judge=judge)
 
     async def _judge_status(self, store: Store) -> JudgeStatus:
         sums = await store.judgements.sums(_SCORER, since_us=0)
@@ -256,7 +271,8 @@ class ConsoleStage:
             trouble = "the store cannot be reached: the disk is gone" if self.failing else None
             troubles = {"store": TroubleStatus(sentence=trouble, since=self.clock.now())} if trouble else {}
             judge = None if self.failing else await self._judge_status(store)
-            return replace(await loop.status(), version="test", trouble=trouble, troubles=troubles, judge=judge)
+            found = replace(await loop.status(), version="test", trouble=trouble, troubles=troubles, judge=judge)
+            return replace(found, **self.changed)
 
         return AdminServices(
             config=self.config,
@@ -269,6 +285,7 @@ class ConsoleStage:
             submit=loop.submit,
             explain=lambda at: explain.explain(store, at),
             history=history,
+            vote=self.votes.write,
         )
 
 
@@ -287,9 +304,26 @@ class Admin:
         """The next look: orders that were given are done or refused."""
         self._loop.call_soon_threadsafe(self._act.set)
 
+    def do(self, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+        """Have `work` done with the store, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(self._with_store(work), self._loop).result()
+
+    async def _with_store(self, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+        return await work(self._store)
+
+    def ingest(self) -> None:
+        """Store the votes that were given in the console."""
+        self.do(self._ingest)
+
+    async def _ingest(self, store: Store) -> None:
+        reader, clock = SpoolReader(self.stage.root / "spool"), self.stage.clock
+        metrics = TrafficMetrics(CollectorRegistry())
+        while await Ingestor(self.stage.config, store, reader, metrics, clock).run_once():
+            pass
+
     async def _run(self) -> None:
         stage = self.stage
-        store = await Store.open(f"sqlite:///{stage.root / 'ratchet.db'}", clock=stage.clock)
+        store = self._store = await Store.open(f"sqlite:///{stage.root / 'ratchet.db'}", clock=stage.clock)
         acting = None
         try:
             loop = await stage.play(store)
@@ -306,6 +340,7 @@ class Admin:
         finally:
             if acting is not None:
                 await cancel_and_wait([acting])
+            await stage.votes.close()
             await store.close()
 
     async def _obey(self, loop: Loop) -> None:

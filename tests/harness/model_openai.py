@@ -107,7 +107,8 @@ async def _completions(request: Request) -> Response:
 
 async def _responses(request: Request) -> Response:
     asked = await request.json()
-    script = Script(asked["input"])
+    given = asked["input"]
+    script = Script(given if isinstance(given, str) else text_of(given[-1]["content"]))
     if (failed := http_error(request, script, {"error": error_of(f"no: {script.text}")})) is not None:
         return failed
     facts = {"id": f"resp_{id_of(script.text)}", "object": "response", "created_at": 1, "model": asked["model"],

@@ -1,21 +1,33 @@
-"""Make the console's pictures in docs/images anew: `python -m tests.harness.pictures`, after a change that shows."""
+"""Make the console's pictures in docs/images anew: `python -m tests.harness.pictures [NAME …]`.
+
+After a change that shows. The story, the keys, the clocks of server and browser, the time zone and the sizes are always
+the same: the same code makes the same pictures, so that what changes in them is what has changed.
+"""
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from proxy.clock import SystemClock
+from proxy.ids import create_ring
 from tests.harness.chromium import open_browser, watched_page
 from tests.harness.console_data import Admin, ConsoleStage
 
 _IMAGES = Path(__file__).parents[2] / "docs/images"
-_COLOURS = 200
+_COLOURS = 256
+_KEYS = {"pepper": "5a" * 32, "signing": [{"id": 1, "key": "a5" * 32}]}
+_ZONE = "Europe/Berlin"
+_SINCE_S = 40
+"""How long ago the story has ended when a picture is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +62,18 @@ def _take(page: Page, name: str) -> None:
         )
 
 
-def _photograph(picture: _Picture, admin: Admin, browser: Browser) -> None:
-    with watched_page(browser, color_scheme="dark" if picture.dark else "light", width=picture.width) as page:
+@contextmanager
+def _reader(admin: Admin, browser: Browser, picture: _Picture) -> Iterator[Page]:
+    """A page of the right size, whose clock stands still."""
+    scheme = "dark" if picture.dark else "light"
+    with watched_page(browser, color_scheme=scheme, width=picture.width, timezone=_ZONE) as page:
         page.set_viewport_size({"width": picture.width, "height": picture.height})
+        page.clock.set_fixed_time(datetime.fromtimestamp(admin.stage.ends_at + _SINCE_S, UTC))
+        yield page
+
+
+def _photograph(picture: _Picture, admin: Admin, browser: Browser) -> None:
+    with _reader(admin, browser, picture) as page:
         page.goto(admin.url + picture.path)
         if picture.link:
             found = page.get_by_role("link", name=picture.link)
@@ -66,7 +87,7 @@ def _photograph(picture: _Picture, admin: Admin, browser: Browser) -> None:
 
 
 def _photograph_an_order(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser, width=1100) as page:
+    with _reader(admin, browser, _Picture("order", "/", 800)) as page:
         page.goto(admin.url)
         page.get_by_role("button", name="Change the share").click()
         page.get_by_label("Share of the users").fill("50")
@@ -76,13 +97,16 @@ def _photograph_an_order(admin: Admin, browser: Browser) -> None:
 
 
 def main() -> None:
-    """Tell the console tests' story, ending in a minute, which it takes to tell it, and take a picture of each page."""
-    with tempfile.TemporaryDirectory() as directory:
-        stage = ConsoleStage(Path(directory), ends_at=SystemClock.now() + 60)
-        with Admin(stage) as admin, open_browser() as browser:
+    """Tell the console tests' story, and take a picture of each page, or of those that are named."""
+    wanted = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as directory, open_browser() as browser:
+        create_ring(Path(directory) / "keys.json", _KEYS)
+        with Admin(ConsoleStage(Path(directory))) as admin:
             for picture in _PICTURES:
-                _photograph(picture, admin, browser)
-            _photograph_an_order(admin, browser)
+                if not wanted or picture.name in wanted:
+                    _photograph(picture, admin, browser)
+            if not wanted or "order" in wanted:
+                _photograph_an_order(admin, browser)
 
 
 if __name__ == "__main__":

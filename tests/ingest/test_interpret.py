@@ -17,6 +17,7 @@ from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.votes import votes_of
 from proxy.spool.frames import KIND_FEEDBACK, Frame
 from proxy.store.ingest.facts import flags_of
+from proxy.store.tables.keys import alias_hash
 from proxy.store.tables.values import NewRecord, NewVote, RecordFlag
 from tests.harness.frames import frame_of
 
@@ -367,6 +368,22 @@ def test_votes() -> None:
     )
     assert (cleaned.comment, cleaned.source) == ("ab", "anonymous"), "PostgreSQL has no NUL"
     assert (silent.feedback, silent.retracted, silent.quality_score) == (None, False, 0.5)
+
+
+def test_votes_with_an_id_of_another_system() -> None:
+    entries: list[dict[str, Any]] = [
+        {"fid": ID, "id": None, "alias": "run-1", "feedback": 1, "ext": -7, "tr": 15},
+        {"fid": ID, "id": None, "alias": None, "feedback": -1, "ext": -7, "am": True, "tr": 15},
+        {"fid": ID, "id": None, "alias": None, "feedback": None, "ext": -7, "tr": 15},
+        {"fid": ID, "id": None, "alias": None, "feedback": 1, "ext": 8, "ah": 9, "tr": 7},
+        {"fid": ID, "id": None, "alias": None, "feedback": 1, "wh": True, "conv": 3, "usr": 4, "ext": 8, "tr": 15},
+    ]
+    votes = votes_of(Frame(KIND_FEEDBACK, {"t": 7, "votes": entries}, b"", b""))
+    assert [(vote.external, vote.amends, vote.retracted, vote.follows) for vote in votes] == [
+        (-7, False, False, False), (-7, True, False, True), (-7, False, True, True), (8, False, False, False),
+        (8, False, False, False),
+    ]  # fmt: skip
+    assert [vote.alias_hash for vote in votes] == [alias_hash("run-1"), None, None, 9, None]
 
 
 def test_how_far_a_vote_is_believed_was_decided_when_it_came() -> None:

@@ -160,7 +160,7 @@ async def test_a_challenger_that_answers_nobody_is_gone_at_the_next_look_and_not
         await running
     rolled_back = next(event for event in world.told.events if event["event"] == "rolled_back")
     what = "errors" if status == 503 else "refused requests"
-    assert f"was withdrawn: Guardrail {what}: 100.0 % against 0.0 %" in rolled_back["reason"]
+    assert f"was withdrawn: Guardrail {what}: 100 % against 0 %" in rolled_back["reason"]
 
 
 def test_a_promotion_that_an_older_version_began_to_watch_is_watched_on() -> None:

@@ -294,16 +294,45 @@ def test_a_call_under_way_is_done_before_the_log_is_closed(loop: ContinuousLearn
     assert loop.get_status_summary()["usage_stats"]["total"] == 6 + len(stored) == 6 + 8 * 5
 
 
-def test_a_test_that_nobody_is_sent_to_names_choose_model(
+def test_who_never_asks_which_model_to_use_is_told_as_soon_as_a_challenger_waits(
+    tmp_path: Path, loop: ContinuousLearningLoop, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The seed's own code: log, vote, iterate. The test would wait for its users for ever."""
+    assert loop.get_status_summary()["status"]["hint"] is None
+    result = loop.run_iteration(lambda _: {"model_path": model_in(tmp_path)})
+    waits = result["challenger_deployed"]
+    assert waits is not None
+    assert f"the challenger {waits} waits for its users" in result["hint"]
+    assert "choice = loop.choose_model(user)" in result["hint"]
+    assert "model=choice.name" in result["hint"]
+    assert loop.get_status_summary()["status"]["hint"] == result["hint"]
+    clock.advance(3 * 60 * MINUTE_S)
+    assert "for 3.0 hours" in loop.run_iteration()["hint"]
+    said = [record for record in caplog.records if record.name.startswith("proxy.loop.library")]
+    assert [record.levelname for record in said] == ["WARNING"], "once"
+    assert said[0].getMessage() == result["hint"]
+    loop.log_usage("q", "r", waits)
+    assert loop.run_iteration()["hint"] is None
+    assert loop.get_status_summary()["status"]["hint"] is None
+
+
+def test_who_asks_which_model_to_use_is_told_only_when_nothing_comes_of_it(
     tmp_path: Path, loop: ContinuousLearningLoop, clock: ManualClock
 ) -> None:
-    assert loop.run_iteration(lambda _: {"model_path": model_in(tmp_path)})["challenger_deployed"] is not None
-    assert loop.get_status_summary()["status"]["hint"] is None
-    clock.advance(3 * 60 * MINUTE_S)
-    loop.run_iteration()
-    status = loop.get_status_summary()["status"]
-    assert status["phase"] == "testing"
-    assert "choose_model" in status["hint"]
-    assert "3.0 hours" in status["hint"]
-    loop.log_usage("q", "r", status["challenger_model"])
-    assert loop.get_status_summary()["status"]["hint"] is None
+    """Another process may be the one that chooses."""
+    with ContinuousLearningLoop(loop.config, clock=clock) as other:
+        other.choose_model("ann")
+    result = loop.run_iteration(lambda _: {"model_path": model_in(tmp_path)})
+    assert result["challenger_deployed"] is not None
+    assert result["hint"] is None
+    clock.advance(16 * MINUTE_S)
+    assert "choose_model" in loop.run_iteration()["hint"]
+
+
+def test_a_call_counts_for_the_model_that_it_names(tmp_path: Path, loop: ContinuousLearningLoop) -> None:
+    challenger = loop.run_iteration(lambda _: {"model_path": model_in(tmp_path)})["challenger_deployed"]
+    for name in (challenger, str(tmp_path / "models/model"), loop.config.champion_name, "another"):
+        loop.log_usage("q", "r", name)
+    arms = {record["model"]: record["arm"] for record in loop.logger.get_records(4)}
+    assert arms == {challenger: "challenger", loop.config.champion_name: "champion", "another": "champion"}
+    assert [record["arm"] for record in loop.logger.get_records(4)].count("challenger") == 2

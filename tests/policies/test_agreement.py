@@ -33,8 +33,8 @@ def test_the_worked_example_is_not_yet_proven() -> None:
     assert not counts_as_judge(seen)
     standing = standing_of(seen)
     assert not standing.counts
-    assert "58.9% at least" in standing.sentence
-    assert "60% must be proven" in standing.sentence
+    assert "58.9 % at least" in standing.sentence
+    assert "60 % must be proven" in standing.sentence
 
 
 def test_a_little_more_of_the_same_is() -> None:

@@ -66,7 +66,7 @@ def test_an_assessment_is_json() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"hours": 47.0}, "Time: 47.0 of 48 hours."),
+        ({"hours": 47.0}, "Time: 47 of 48 hours."),
         (
             {"hours": -2.0},
             "The clock is 2.0 hours behind the start of this stage: no time counts until it is right. "
@@ -75,7 +75,7 @@ def test_an_assessment_is_json() -> None:
         ({"config": replace(CONFIG, min_samples_per_version=601)}, "Requests: 600 in the smaller arm, 601 needed."),
         (
             {"config": replace(CONFIG, min_effective_users=601)},
-            "Effective users: 600.0 in the smallest arm and metric, 601 needed.",
+            "Effective users: 600 in the smallest arm and metric, 601 needed.",
         ),
         ({"config": replace(CONFIG, promotion_threshold=0.13)}, "The best estimate is below the threshold of 13.0 %."),
         ({"share": 1.0}, "A share of 1 leaves nothing to compare; it must lie between 0 and 1."),
@@ -318,3 +318,19 @@ def test_a_look_is_cheap() -> None:
     """Half a millisecond on an idle core (tests/bench/decisions.py); best of many rounds, with room for a busy one."""
     some = facts(CHAMPION, GOOD)
     assert min(timeit.repeat(lambda: evaluate(some, CONFIG, 60 * HOUR), number=1, repeat=50)) < 5e-3
+
+
+@pytest.mark.parametrize(("champions", "challengers"), [(0, 0), (40, 0), (0, 40)])
+def test_an_arm_without_requests_is_said_alone(champions: int, challengers: int) -> None:
+    arms = arm_stats(Arm.CHAMPION, champions), arm_stats(Arm.CHALLENGER, challengers)
+    seen = evaluate(facts(*arms), ABTestConfig(), 0.0)
+    assert seen.verdict is Verdict.CONTINUE
+    assert len(seen.reasons) == 1
+    assert "yet" in seen.reasons[0]
+
+
+def test_time_runs_out_for_an_arm_without_requests_too() -> None:
+    arms = arm_stats(Arm.CHAMPION, 40), arm_stats(Arm.CHALLENGER, 0)
+    seen = evaluate(facts(*arms), ABTestConfig(max_duration_hours=336), 3600.0 * 400)
+    assert seen.verdict is Verdict.INCONCLUSIVE
+    assert len(seen.reasons) == 2

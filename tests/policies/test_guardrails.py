@@ -36,7 +36,7 @@ def test_the_same_behaviour_passes_and_is_told_in_numbers() -> None:
     assert same.lower is not None
     assert same.upper is not None
     assert same.lower < 0 < same.upper
-    assert same.reason == "2.0 % against 2.0 %, +0.0 points; within the limit of 2.0 %"
+    assert same.reason == "2.0 % against 2.0 %, 0 points; within the limit of 2.0 %"
 
 
 def test_proven_errors_roll_back() -> None:

@@ -41,7 +41,6 @@ from policies.actions import (
     StartTraining,
 )
 from policies.experiment import ABTestConfig, ArmStats, Verdict
-from policies.inspection import span
 from policies.lifecycle import Phase
 from policies.plan import LoopRules, Plan, plan
 from policies.promotion import WatchFacts
@@ -61,6 +60,7 @@ from policies.snapshot import (
 )
 from policies.triggers import TriggerFacts
 from policies.vocabulary import Verb
+from policies.wording import span
 from tests.harness.arms import HOUR, MIXED, arm_stats, facts, scaled
 
 NOW = 100 * HOUR
@@ -465,7 +465,7 @@ def test_a_clock_that_was_set_back_holds_nothing_for_ever() -> None:
     ahead = seen(Phase.TRAINING, run=replace(RUN, status=RunStatus.RUNNING), phase_since=NOW + 50 * HOUR)
     assert decide(ahead) is None
     said = plan(ahead, RULES, NOW).reasons[1]
-    assert "the clock is 2.1 d behind the start of this phase" in said
+    assert "the clock is 2.1 days behind the start of this phase" in said
     assert "`ratchet cancel` does not wait" in said
     assert len(plan(replace(ahead, phase_since=NOW), RULES, NOW).reasons) == 1
 
@@ -488,7 +488,7 @@ def test_the_next_look_is_as_soon_as_something_can_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "5 s"), (600, "10 min"), (3.5 * HOUR, "3.5 h"), (48 * HOUR, "2.0 d")]
+    ("seconds", "text"), [(5, "5 s"), (600, "10 min"), (3.5 * HOUR, "3.5 h"), (48 * HOUR, "2.0 days")]
 )
 def test_lengths_of_time_read_well(seconds: float, text: str) -> None:
     assert span(seconds) == text

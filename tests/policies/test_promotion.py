@@ -169,7 +169,7 @@ def test_a_window_goes_on_while_the_evidence_leans_to_harm() -> None:
     control, after = bad_late(60, 540, 45)
     leaning = look(after, 24.0, control=control)
     assert leaning.decision is WatchDecision.KEEP
-    assert leaning.reasons[0].startswith("Since the promotion: errors: 8.3 % against 0.0 %")
+    assert leaning.reasons[0].startswith("Since the promotion: errors: 8.3 % against 0 %")
     assert leaning.reasons[-1] == "Until that is proven or gone the watch goes on, for 2 days at most."
     assert look(after, 72.0, control=control).decision is WatchDecision.FINISH
     assert look(bad_late(60, 540, 13)[1], 24.0, control=control).decision is WatchDecision.FINISH
@@ -182,7 +182,7 @@ def test_a_control_of_too_few_users_leaves_it_to_the_hours_before() -> None:
     assert late.decision is WatchDecision.RETURN
     assert late.reasons[0].endswith(
         "(weaker: compared with the hours before the promotion, for too few users stay on the old one: "
-        "4.0 of 5 effective users)."
+        "4 of 5 effective users)."
     )
     assert look(HARMS["slow answers"], 6.0, control=few).decision is WatchDecision.KEEP
     assert look(HARMS["errors"], 6.0, control=few, before=None).decision is WatchDecision.KEEP

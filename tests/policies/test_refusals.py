@@ -59,7 +59,7 @@ def test_requests_that_both_arms_refuse_are_the_clients_fault() -> None:
     seen = look(arm_stats(Arm.CHALLENGER, 400, refused=often), arm_stats(Arm.CHAMPION, 400, refused=often))
     refused = next(guardrail for guardrail in seen.guardrails if guardrail.name == "refused")
     assert refused.state is GuardrailState.PASS
-    assert refused.reason.startswith("25.0 % against 25.0 %, +0.0 points")
+    assert refused.reason.startswith("25.0 % against 25.0 %, 0 points")
 
 
 def test_a_little_more_refused_blocks_the_promotion_until_it_is_clear() -> None:

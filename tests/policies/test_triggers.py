@@ -47,7 +47,7 @@ def test_nothing_fires_on_a_quiet_day() -> None:
     assert report.hold is None
     assert [progress.name for progress in report.progress] == list(Trigger)[1:], "all but manual, which is a command"
     assert of(report, Trigger.SAMPLE_COUNT).fraction == pytest.approx(0.01)
-    assert of(report, Trigger.SAMPLE_COUNT).reason == "10 new quality samples, 1000 needed."
+    assert of(report, Trigger.SAMPLE_COUNT).reason == "10 new quality samples, 1,000 needed."
     assert of(report, Trigger.NEGATIVE_FEEDBACK).reason.startswith("Off. 0 votes in 24 hours, 50 needed")
 
 

@@ -307,6 +307,27 @@ def test_every_column_keeps_its_place_and_later_ones_stand_behind() -> None:
     assert flags <= set(schema().names)
 
 
+async def test_votes_of_other_systems_replace_and_go_in_the_archive_as_in_the_store(
+    store: Store, archiver: Archiver, place: ArchiveStore
+) -> None:
+    """Each is known by the id that its system gave it, whoever sent it."""
+    replaced, gone = logged(0, 1), logged(0, 2)
+    coin = random.Random(1)
+    versions = [
+        vote(replaced.id, FIRST * DAY_US, coin, source="ann", correction="First.", external=7),
+        vote(replaced.id, FIRST * DAY_US + 9000, coin, source="bob", correction=None, feedback=1, external=7),
+        vote(gone.id, FIRST * DAY_US, coin, source="ann", correction="Never mind.", external=8),
+        vote(gone.id, FIRST * DAY_US + 9000, coin, source="bob", feedback=None, retracted=True, external=8),
+    ]
+    await put(store, replaced, gone, *versions)
+    await archiver.run()
+    stored = await everything(store)
+    assert await everything(ArchiveSource(place)) == stored
+    assert [vote.external for view in stored for vote in view.votes] == [7, 7, 8, 8]
+    for source in (store, ArchiveSource(place)):
+        assert [sample.correction async for sample in source.samples.iter()] == [None, None]
+
+
 async def test_files_of_an_older_version_are_still_read(
     store: Store, archiver: Archiver, place: ArchiveStore, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import aiohttp
 import orjson
 import pytest
+from starlette.applications import Starlette
 
 from policies.ballots import FULL_TRUST, BallotTrust
 from proxy.clock import ManualClock
@@ -21,7 +22,7 @@ from proxy.ids import KeyRing, RecordIds
 from proxy.metrics.shared import SharedCounters, read_counters
 from proxy.spool import SpoolWriter
 from proxy.spool.frames import KIND_FEEDBACK, iter_frames
-from proxy.web.feedback import Redact
+from proxy.web.ballot_box import Redact
 from proxy.web.public import FEEDBACK_COUNTERS, create_public_app
 from tests.harness.webserver import serving
 
@@ -41,20 +42,29 @@ class Side:
         self.ring = KeyRing.load_or_create(self.directory / "keys.json")
         self.ids = RecordIds(self.ring)
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[aiohttp.ClientSession]:
+    def app(self) -> tuple[Starlette, Callable[[], Awaitable[None]]]:
+        """The app, and what closes its files."""
         limits = SpoolConfig(max_bytes=self.spool_bytes, segment_bytes=self.spool_bytes, fsync=self.fsync)
         spool = SpoolWriter(self.directory / "spool", limits)
         counters = SharedCounters(self.directory / "worker.stats", FEEDBACK_COUNTERS)
         app = create_public_app(
             self.config, spool, self.ids, counters, self.clock, redact=self.redact, ambiguous=self.ambiguous
         )
+
+        async def close() -> None:
+            spool.close()
+            counters.close()
+
+        return app, close
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[aiohttp.ClientSession]:
+        app, close = self.app()
         try:
             async with serving(app) as url, aiohttp.ClientSession(url) as client:
                 yield client
         finally:
-            spool.close()
-            counters.close()
+            await close()
 
     async def ambiguous(self, aliases: Sequence[str]) -> frozenset[str]:
         return frozenset(aliases) & {"request-shared"}
@@ -411,8 +421,8 @@ async def test_health_and_the_rest(side: Side) -> None:
             assert response.headers["x-content-type-options"] == "nosniff"
         async with client.get("/-/nothing") as response:
             assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
-        async with client.get("/-/feedback") as response:
-            assert (response.status, response.headers["allow"]) == (405, "POST")
+        async with client.put("/-/feedback") as response:
+            assert (response.status, {*response.headers["allow"].split(", ")}) == (405, {"GET", "HEAD", "POST"})
 
 
 async def test_the_words_of_votes_are_cleaned_and_what_cannot_be_is_refused(side: Side) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 from policies.rows import Experiment, Run
 from policies.state import LoopState
 from policies.transition import not_ahead, seconds_ahead, timestamps, with_timestamps
+from policies.wording import span
 from proxy.clock import Clock
 from proxy.store.store import Store
 
@@ -26,8 +27,6 @@ _TOLERANCE_S: Final = 1.0
 """Hosts that share a database agree to a tenth of a second, and clocks are adjusted all the time."""
 _JUMP_S: Final = 60.0
 """The wall clock has jumped where it went further than the monotonic one by so much."""
-_MINUTE_S: Final = 60.0
-_HOUR_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +101,7 @@ class ClockRepair:
         return Repair(
             state=with_timestamps(state, again),
             experiments=() if earlier is None else (earlier,),
-            reason=f"this host's clock had gone back and jumped forward by {_duration(jumped_s)}: what was dated anew "
+            reason=f"this host's clock had gone back and jumped forward by {span(jumped_s)}: what was dated anew "
             "meanwhile is dated as before",
         )
 
@@ -119,7 +118,7 @@ async def _repair(
     ahead_s = max(seconds_ahead(state, now), test_ahead_s)
     if ahead_s <= _TOLERANCE_S and corrected.all_retries == state.all_retries:
         return None
-    said = f"was {_duration(ahead_s)} ahead and" if ahead_s > 0.0 else "was ahead when a wait began, and"
+    said = f"was {span(ahead_s)} ahead and" if ahead_s > 0.0 else "was ahead when a wait began, and"
     return Repair(
         state=corrected,
         experiments=() if test is None or test_ahead_s <= 0.0 else (_begun(test, now_us),),
@@ -151,9 +150,3 @@ def _as_before(test: Experiment, was: Experiment, dated_us: int, now_us: int) ->
         epoch_started_us=min(was.epoch_started_us, now_us) if epoch_us == dated_us else epoch_us,
     )
     return None if changed == test.with_stages(test.stages) else changed
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= _HOUR_S:
-        return f"{seconds / _HOUR_S:.1f} h"
-    return f"{seconds / _MINUTE_S:.1f} min" if seconds >= _MINUTE_S else f"{seconds:.1f} s"

@@ -5,6 +5,7 @@ Where the settings trust URLs unseen (`health_check = "false"`, for hosted APIs)
 
 from __future__ import annotations
 
+import ssl
 from typing import Final
 
 import aiohttp
@@ -19,8 +20,9 @@ _DEAD: Final = frozenset({502, 503, 504})
 class HttpProbe:
     """Asks over HTTP. Knows no paths of the model: a 404 or a 401 is a sign of life, too."""
 
-    def __init__(self, *, timeout_s: float = 5.0, trusting: bool = False) -> None:
-        """`trusting`: every model is taken to be alive."""
+    def __init__(self, *, timeout_s: float = 5.0, trusting: bool = False, tls: ssl.SSLContext | None = None) -> None:
+        """`trusting`: every model is taken to be alive. `tls`: whom to trust beside the system's authorities."""
+        self._tls = tls
         self._trusting = trusting
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
@@ -29,7 +31,8 @@ class HttpProbe:
         if self._trusting:
             return True
         try:
-            async with open_session(self._timeout) as client, client.get(url, allow_redirects=False) as response:
+            session = open_session(self._timeout, self._tls)
+            async with session as client, client.get(url, allow_redirects=False) as response:
                 return response.status not in _DEAD
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return False

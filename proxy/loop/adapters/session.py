@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Final
 
 import aiohttp
@@ -13,6 +14,7 @@ __all__ = ["AGENT", "open_session"]
 AGENT: Final = f"ratchet/{__version__}"
 
 
-def open_session(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
-    """A client for a few requests; the caller closes it."""
-    return aiohttp.ClientSession(timeout=timeout, headers={"User-Agent": AGENT})
+def open_session(timeout: aiohttp.ClientTimeout, tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
+    """A client for a few requests; the caller closes it. `tls`: whom it trusts; None: the system's authorities."""
+    connector = None if tls is None else aiohttp.TCPConnector(ssl=tls)
+    return aiohttp.ClientSession(timeout=timeout, connector=connector, headers={"User-Agent": AGENT})

@@ -28,7 +28,15 @@ def why_no_answer(error: Exception) -> str:
     """A failed call in words that are no programmer's: "connection refused", not ClientConnectorError(…)."""
     if isinstance(error, TimeoutError):
         return "no answer within the timeout"
-    number = getattr(getattr(error, "os_error", error), "errno", None)
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({cause.verify_message}); champion.ca_file names private authorities, or "
+            "correct the host name in the URL"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return f"the TLS handshake failed ({cause.reason or cause}); check http or https, and the port, in the URL"
+    number = getattr(cause, "errno", None)
     if isinstance(number, int) and number > 0:
         return os.strerror(number).lower()
     return str(error) or type(error).__name__
@@ -69,15 +77,18 @@ class Webhook:
         *,
         timeout_s: float = 10.0,
         ca_file: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`key` names the setting of `url` in messages; `ca_file` has certificates to trust instead of the system's.
+        """`key` names the setting of `url` in messages; `ca_file` has certificates to trust instead of the system's,
+        `tls` trusts others beside them.
 
         Raises ConfigError without a url, or where the certificates cannot be read.
         """
         if not url:
             raise ConfigError(f"{key} is not set")
         try:
-            self._tls: bool | ssl.SSLContext = True if ca_file is None else ssl.create_default_context(cafile=ca_file)
+            own = tls or True
+            self._tls: bool | ssl.SSLContext = own if ca_file is None else ssl.create_default_context(cafile=ca_file)
         except OSError as error:
             raise ConfigError(f"the certificates in {ca_file} cannot be read: {error}") from error
         self.url = url.rstrip("/")

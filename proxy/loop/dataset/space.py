@@ -14,6 +14,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig, Keep, SelectionState, select
+from policies.wording import many, size
 from proxy.errors import TemporaryError
 from proxy.store.tables.values import StoreSize
 
@@ -55,13 +56,13 @@ def ensure_space(folder: Path, newest: Sequence[Sample], records: int, config: D
     """Raises TemporaryError where the disk of `folder` has not as much free."""
     needed, free = needed_bytes(newest, records, config), shutil.disk_usage(folder).free
     _log.info(
-        "the dataset in %s needs at most %s of disk for about %d records; %s are free",
-        folder, _size(needed), records, _size(free),
+        "the dataset in %s needs at most %s of disk for about %s records; %s are free",
+        folder, size(needed), many(records), size(free),
     )  # fmt: skip
     if needed > free:
         raise TemporaryError(
-            f"the dataset needs up to {_size(needed)} in {folder} for about {records} records, and its disk has"
-            f" {_size(free)} free; make room there, choose another place (trainer.directory), or set"
+            f"the dataset needs up to {size(needed)} in {folder} for about {many(records)} records, and its disk has"
+            f" {size(free)} free; make room there, choose another place (trainer.directory), or set"
             " generator_config.max_samples"
         )
 
@@ -72,7 +73,3 @@ def _texts(sample: Sample) -> int:
     if exchange.request:
         return len(exchange.request) + len(sample.response.encode("utf-8", "replace"))
     return len(f"{sample.query}{sample.response}".encode("utf-8", "replace"))
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

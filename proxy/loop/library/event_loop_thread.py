@@ -61,6 +61,19 @@ class EventLoopThread(Generic[_R]):
             loop, resource = self._ready()
             return asyncio.run_coroutine_threadsafe(work(resource), loop)
 
+    def opened(self) -> tuple[asyncio.AbstractEventLoop, _R]:
+        """The event loop and the resource, opened where that is to be done."""
+        if self._thread is threading.current_thread() and self._resource is None:
+            raise RuntimeError("this call would wait for itself: it was made from the library's own thread")
+        with self._guard:
+            return self._ready()
+
+    def last_words(self, work: Callable[[_R], Coroutine[Any, Any, _T]], wait_s: float) -> None:
+        """Run `work` where the resource is open and nobody closes it, for `wait_s` seconds at most."""
+        loop, resource = self._loop, self._resource
+        if loop is not None and resource is not None and loop.is_running():
+            asyncio.run_coroutine_threadsafe(work(resource), loop).result(wait_s)
+
     @contextmanager
     def kept_open(self, reason: str) -> Iterator[None]:
         """Until the end of the block `close` raises RuntimeError with this reason."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock, SystemClock
-from proxy.config.load import fingerprint
-from proxy.loop.dataset import StoreDatasetBuilder
-from proxy.loop.library.usage import UsageLogger, UsageStore
-from proxy.loop.ports import DatasetRequest
+from proxy.loop.library.usage import UsageLogger, settled
+
+if TYPE_CHECKING:
+    from proxy.loop.library.usage_store import UsageStore
 
 __all__ = ["TrainingDataGenerator"]
 
@@ -38,6 +38,10 @@ class TrainingDataGenerator:
         {"data_path", "samples", "holdout_samples", "rehearsal_samples", "seen", "dropped": {reason: n}, "sha256", …}.
         The same name again gives the file that is there already.
         """
+        from proxy.config.load import fingerprint
+        from proxy.loop.dataset import StoreDatasetBuilder
+        from proxy.loop.ports import DatasetRequest
+
         now = self._clock.now()
         run_id = name or f"data-{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S-%f}"
         request = DatasetRequest(run_id=run_id, until_s=now + 1.0, config_fingerprint=fingerprint(self._config))
@@ -46,7 +50,7 @@ class TrainingDataGenerator:
             builder = StoreDatasetBuilder(usage.store.samples, self._config, self._output_dir)
             return (await builder.build(request)).as_json()
 
-        return self._logger.background.run(build)
+        return self._logger.background.run(settled(build))
 
     def close(self) -> None:
         """Close the usage log. Safe to repeat."""

@@ -6,46 +6,32 @@ No HTTP and no processes: the application logs its own calls, asks `choose_model
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from policies import wording
-from policies.assignment import assign, is_held_back
 from policies.records import Arm
-from policies.state import LoopTotals
 from proxy.clock import Clock, SystemClock
-from proxy.config import LoopConfig
-from proxy.config.load import fingerprint, public_document
+from proxy.config.loop import LoopConfig
 from proxy.errors import TemporaryError
-from proxy.loop.act.install import BaseModel
-from proxy.loop.act.leadership import Leadership
-from proxy.loop.adapters.gate import NoGate
-from proxy.loop.adapters.notify import NoNotifier
-from proxy.loop.build import LoopPorts, assemble, rules_of
-from proxy.loop.codec import to_json
-from proxy.loop.dataset import StoreDatasetBuilder
-from proxy.loop.library.inline import AppDeployer, AppProbe, InlineTrainer, Job, TrainFunction
-from proxy.loop.library.iteration import iso, iteration_result
-from proxy.loop.library.usage import UsageLogger, UsageStore
-from proxy.loop.look.explain import explain, history
-from proxy.loop.tick import Loop, Tick
-from proxy.private import make_folder
-from proxy.status import Status
-from proxy.store.tables.values import RecordFilter
-from proxy.wire.person import person_key
+from proxy.loop.library.usage import UsageLogger, settled
+
+if TYPE_CHECKING:
+    from proxy.loop.library.engine import Engine
+    from proxy.loop.library.inline import Job, TrainFunction
+    from proxy.loop.library.usage_store import UsageStore
 
 __all__ = ["ContinuousLearningLoop", "ModelChoice"]
 
 _MAX_TICKS: Final = 100
 _WAIT_S: Final = 0.05
-_UNASKED_S: Final = 900.0
-"""So long a test may go without one call of the challenger before the status asks about `choose_model`."""
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 class _TrainingUnderWayError(RuntimeError, TemporaryError):
@@ -79,11 +65,8 @@ class ContinuousLearningLoop:
         self.config = config or LoopConfig()
         self.logger = UsageLogger(self.config.db_path, clock=clock)
         self._clock = clock or SystemClock()
-        self._training_dir = Path(self.config.output_dir).expanduser().absolute()
-        self._trainer = InlineTrainer(self._training_dir)
-        self._leadership: Leadership | None = None
-        self._loops: dict[bool, Loop] = {}
-        self._usage: UsageStore | None = None
+        self._engine_made: Engine | None = None
+        self._told: str | None = None
         self._one_at_a_time = threading.Lock()
         self._pid: int | None = None
         self._before_training: frozenset[threading.Thread] | None = None
@@ -156,22 +139,8 @@ class ContinuousLearningLoop:
 
     def choose_model(self, user: str | None = None) -> ModelChoice:
         """Whom to send this user's query to: always the same model within an experiment; at random without a user."""
-        return self.logger.background.run(lambda usage: self._choose(usage, user))
-
-    async def _choose(self, usage: UsageStore, user: str | None) -> ModelChoice:
-        table = await usage.routes()
-        if table is None or usage.position is None:
-            return ModelChoice(name=self.config.champion_name, path=None, arm=Arm.CHAMPION)
-        challenger, champion, previous = usage.position.challenger, usage.position.champion, usage.position.previous
-        name = usage.ids.new_uuid(self._clock.now()) if user is None else str(usage.keys.user_hash(person_key(user)))
-        salt, key = bytes.fromhex(table.salt), name.encode()
-        if table.challenger is not None and challenger is not None:
-            arm = assign(salt, key, table.share)
-            if arm is Arm.CHALLENGER:
-                return ModelChoice(name=challenger.name, path=challenger.path, arm=arm)
-        if table.control is not None and previous is not None and is_held_back(salt, key, table.control_share):
-            return ModelChoice(name=previous.name, path=previous.path, arm=Arm.CONTROL)
-        return ModelChoice(name=champion.name, path=champion.path, arm=Arm.CHAMPION)
+        engine = self._engine
+        return self.logger.background.run(lambda usage: engine.choose(usage, user))
 
     # ------------------------------------------------------------------------------------------ iterations
 
@@ -184,23 +153,36 @@ class ContinuousLearningLoop:
         "samples", "model", "model_path", "metrics", "reason"} | None,
         "ab_test_update": {"verdict", "reasons"} | None, "ab_comparison": policies.experiment.Assessment as JSON | None,
         "challenger_deployed": name | None, "champion_promoted": name | None, "rolled_back": reason | None,
-        "events": [names], "leader": whether this process may act}.
+        "events": [names], "leader": whether this process may act,
+        "hint": what the application may have forgotten (`choose_model`, while a challenger waits) | None}.
         """
         return self._iteration(train_fn, _MAX_TICKS)
 
     def _iteration(self, train_fn: TrainFunction | None, limit: int) -> dict[str, Any]:
+        from proxy.loop.library.iteration import iteration_result
+
+        engine = self._engine
         with self._turn("run_iteration"), self.logger.background.kept_open(_AT_WORK):
-            self._trainer.begin(train_fn)
+            engine.trainer.begin(train_fn)
             trains = train_fn is not None
-            future = self.logger.background.submit(lambda usage: self._iterate(usage, trains=trains, limit=limit))
-            ticks = self._serve_jobs(future)
+            future = self.logger.background.submit(
+                settled(lambda usage: engine.iterate(usage, trains=trains, limit=limit))
+            )
+            ticks, hint = self._serve_jobs(future)
             self._last_check = self._clock.now()
-            result = iteration_result(ticks, self._last_check)
+            result = iteration_result(ticks, self._last_check) | {"hint": hint}
             if result["retrain"] is not None and result["retrain"]["status"] == "failed":
-                if self._trainer.failure is not None:
-                    result["retrain"]["reason"] = self._trainer.failure
+                if engine.trainer.failure is not None:
+                    result["retrain"]["reason"] = engine.trainer.failure
                 self._errors = [*self._errors[-19:], result["retrain"]["reason"]]
+            self._tell(hint)
             return result
+
+    def _tell(self, hint: str | None) -> None:
+        """Once for each thing that the application may have forgotten."""
+        if hint is not None and self._told is None:
+            _log.warning("%s", hint)
+        self._told = hint
 
     def run_loop(self, train_fn: TrainFunction | None = None, max_iterations: int | None = None) -> int:
         """`run_iteration` every `check_interval_seconds`, until `stop` or `max_iterations`; returns how many ran."""
@@ -228,12 +210,26 @@ class ContinuousLearningLoop:
 
     def trigger(self, train_fn: TrainFunction | None = None, *, no_train: bool = False, who: str = "library",
                 why: str = "") -> dict[str, Any]:  # fmt: skip
-        """Retrain now, whatever the triggers say (`no_train`: only prepare the data); as `run_iteration`."""
+        """Retrain now, whatever the triggers say (`no_train`: only prepare the data); as `run_iteration`, with
+        "command": {"id", "state": pending | done | refused, "detail"}. It is pending where another process runs the
+        loop, which takes the command with its next iteration."""
         self._refuse_after_fork("trigger")
         self._refuse_in_training("trigger")
-        self.command("trigger", {"no_train": no_train}, who=who, why=why)
-        # Only the order itself: what else is due may want to train.
-        return self._iteration(None, 1) if no_train else self._iteration(train_fn, _MAX_TICKS)
+        command_id = self.command("trigger", {"no_train": no_train}, who=who, why=why)
+        # Only the command itself: what else is due may want to train.
+        result = self._iteration(None, 1) if no_train else self._iteration(train_fn, _MAX_TICKS)
+        return result | {"command": self.command_state(command_id)}
+
+    def command_state(self, command_id: int) -> dict[str, Any]:
+        """What became of a command: {"id", "state": pending | done | refused, "detail"}. Raises LookupError."""
+
+        async def get(usage: UsageStore) -> dict[str, Any]:
+            row = await usage.store.commands.get(command_id)
+            if row is None:
+                raise LookupError(f"command {command_id}: there is no such command")
+            return {"id": row.id, "state": row.state.value, "detail": row.detail}
+
+        return self.logger.background.run(get)
 
     def command(self, verb: str, args: Mapping[str, Any] | None = None, *, who: str = "library", why: str = "") -> int:
         """Leave a command (promote, rollback, pause, resume, cancel, share, deploy) for the next iteration: its id."""
@@ -251,7 +247,11 @@ class ContinuousLearningLoop:
         "errors"},
         "usage_stats": see `UsageLogger.get_statistics`, "ab_test": {"share", "assessment", …} | None,
         "triggers": progress of each, "next": {"action", "reasons", …}}."""
-        status, hint = self.logger.background.run(self._status)
+        from policies.state import LoopTotals
+        from proxy.loop.codec import to_json
+        from proxy.loop.library.iteration import iso
+
+        status, hint = self.logger.background.run(settled(self._engine.status))
         phase, totals, challenger = status.phase, status.totals or LoopTotals(), status.challenger
         return {
             "status": {
@@ -278,86 +278,30 @@ class ContinuousLearningLoop:
 
     def explain(self, at: float | None = None) -> dict[str, Any]:
         """The decision in force at `at` (Unix seconds; None: the latest), with its inputs and reasons."""
-        return self.logger.background.run(lambda usage: explain(usage.store, at))
+        from proxy.loop.look.explain import explain
+
+        return self.logger.background.run(settled(lambda usage: explain(usage.store, at)))
 
     def history(self, limit: int = 50) -> list[dict[str, Any]]:
         """What was decided and done, newest first."""
-        return self.logger.background.run(lambda usage: history(usage.store, limit))
+        from proxy.loop.look.explain import history
 
-    async def _status(self, usage: UsageStore) -> tuple[Status, str | None]:
-        loop = await self._loop(usage, trains=True)
-        await loop.look()
-        status = await loop.status()
-        return status, await self._hint(usage, status)
-
-    async def _hint(self, usage: UsageStore, status: Status) -> str | None:
-        """Of a test without users."""
-        experiment, challenger = status.experiment, status.challenger
-        if experiment is None or challenger is None:
-            return None
-        since_s = self._clock.now() - (experiment.epoch_started_at or experiment.started_at)
-        asked = RecordFilter(arm=Arm.CHALLENGER, experiment_id=experiment.id)
-        if since_s < _UNASKED_S or (await usage.store.records.list(asked, cursor=None, limit=1)).rows:
-            return None
-        return (
-            f"no call of the challenger {challenger.name} was logged since its test began"
-            f" {wording.duration(since_s / 3600)} ago: call choose_model(user) before each call, and log"
-            " the call with the model name that it returns"
-        )
+        return self.logger.background.run(settled(lambda usage: history(usage.store, limit)))
 
     # ------------------------------------------------------------------------------------------- engine
 
-    async def _iterate(self, usage: UsageStore, *, trains: bool, limit: int) -> list[Tick]:
-        """Tick until nothing is left to do now, or `limit` times."""
-        loop, ticks = await self._loop(usage, trains=trains), []
-        try:
-            for _ in range(limit):
-                tick = await loop.tick()
-                ticks.append(tick)
-                if tick.plan is None or tick.plan.action is None or not tick.leader:
-                    break
-            await loop.finish()
-        finally:
-            usage.table_at = float("-inf")
-            if self._leadership is not None:
-                await self._leadership.release()
-        return ticks
+    @property
+    def _engine(self) -> Engine:
+        """Made with the first call that needs it: what stands behind it takes long to import."""
+        if self._engine_made is None:
+            from proxy.loop.library.engine import Engine
 
-    async def _loop(self, usage: UsageStore, *, trains: bool) -> Loop:
-        if self._usage is not usage:  # opened again: after a close, or in a forked process
-            self._usage, self._leadership = usage, Leadership(usage.store)
-            self._loops = {}
-            models_dir = Path(self.config.models_dir).expanduser()
-            make_folder(models_dir)
-        if trains not in self._loops:
-            mark = fingerprint(self.config)
-            version = await usage.store.configs.add(mark, public_document(self.config))
-            self._loops[trains] = assemble(
-                store=usage.store,
-                clock=self._clock,
-                rules=rules_of(self.config, trains=trains),
-                ports=LoopPorts(
-                    datasets=StoreDatasetBuilder(usage.store.samples, self.config.generator_config, self._training_dir),
-                    trainer=self._trainer,
-                    deployer=AppDeployer(),
-                    gate=NoGate(),
-                    probe=AppProbe(),
-                    notifier=NoNotifier(),
-                ),
-                base=BaseModel(name=self.config.champion_name, url=""),
-                training_dir=self._training_dir,
-                routes_path=None,
-                selection=self.config.generator_config,
-                drain_s=0.0,
-                config_id=version.id,
-                fingerprint=mark,
-                leadership=self._leadership,
-            )
-        return self._loops[trains]
+            self._engine_made = Engine(self.config, self._clock)
+        return self._engine_made
 
-    def _serve_jobs(self, future: Future[list[Tick]]) -> list[Tick]:
+    def _serve_jobs(self, future: Future[_T]) -> _T:
         """Run what the trainer asks for in this thread until the iteration has ended."""
-        jobs = self._trainer.jobs
+        jobs = self._engine.trainer.jobs
         future.add_done_callback(lambda _: jobs.put(None))
         pid = os.getpid()
         try:

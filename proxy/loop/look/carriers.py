@@ -24,7 +24,7 @@ from policies.past import PastVector
 from policies.ramp import planned_shares, set_by_hand
 from policies.records import Arm
 from policies.rows import Experiment, ExperimentStage
-from policies.wording import percent
+from policies.wording import many, percent
 from proxy.clock import Clock
 from proxy.store.ingest.facts import Terms
 from proxy.store.store import Store
@@ -164,7 +164,7 @@ class EvidenceReader:
             return None
         place = f"one cluster ({cluster & 0xFFFF_FFFF_FFFF_FFFF:016x})" if cluster else "unknown addresses"
         return (
-            f"{percent(most / claimed)} of the latest {claimed} requests of unverified users came from "
+            f"{percent(most / claimed)} of the latest {many(claimed)} requests of unverified users came from "
             f"{place}, and count as one user; if it is your own backend or load balancer, add its network to "
             "sticky.trusted_networks, or have it send sticky.token as x-ratchet-token"
         )

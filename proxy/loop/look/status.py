@@ -9,6 +9,7 @@ from policies.actions import Action
 from policies.lifecycle import Phase
 from policies.plan import Plan
 from policies.snapshot import ExperimentView, Snapshot
+from policies.wording import many
 from proxy.loop.codec import action_to_json, from_json
 from proxy.loop.dataset.selection_pass import Progress
 from proxy.loop.look.observe import TRAFFIC_S, Observation
@@ -73,8 +74,9 @@ def status_of(seen: Observation, plan: Plan, *, at: float, leader: bool = True) 
 
 def with_building(status: Status, progress: Progress) -> Status:
     """The document while a dataset is being prepared. That is one action, and the look was taken before it."""
+    read, kept = many(progress.seen), many(progress.kept)
     note = (
-        f"Training data is being prepared: {progress.seen:,} records read, {progress.kept:,} samples kept so far. "
+        f"Training data is being prepared: {read} records read, {kept} samples kept so far. "
         "Commands are carried out when it is done."
     )
     building = DatasetStatus(seen=progress.seen, kept=progress.kept)

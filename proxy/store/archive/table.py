@@ -32,6 +32,7 @@ _PLACES: Final = (
     "request_sha256", "response_sha256", "error", "tags", "scores", "votes", "ttft_us", "conversation",
     "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "cluster", "unread", "resent", "claimed",
     "vote_trust", "judged", "answer_chars", "behaviour", "record_tags", "rewritten",
+    "vote_external", "vote_amends",
 )  # fmt: skip
 """The columns in the order of the files that are written by now."""
 _ARCHIVED: Final = tuple(column for column in RECORD_COLUMNS if column.archive is not None)
@@ -67,6 +68,7 @@ def schema() -> pa.Schema:
         "response": pa.binary(), "request_headers": words, "response_headers": words, "request_sha256": text,
         "response_sha256": text, "error": text, "tags": words, "scores": pa.map_(text, pa.float64()),
         "votes": pa.list_(vote), "vote_trust": pa.list_(pa.int8()), "record_tags": words,
+        "vote_external": pa.list_(pa.int64()), "vote_amends": pa.list_(pa.bool_()),
     }  # fmt: skip
     names = (*_PLACES, *(name for name in types if name not in _PLACES))
     columns = [pa.field(name, types[name], nullable=name not in ("id", "created_at")) for name in names]
@@ -85,6 +87,8 @@ def to_row(view: RecordView) -> dict[str, Any]:
         "scores": list(view.scores.items()),
         "votes": [_vote_to_row(vote) for vote in view.votes],
         "vote_trust": [int(vote.trust) for vote in view.votes],
+        "vote_external": [vote.external for vote in view.votes],
+        "vote_amends": [vote.amends for vote in view.votes],
         "record_tags": None if row.tags is None else list(row.tags.items()),
     }
     if body is not None:
@@ -112,8 +116,13 @@ def from_row(row: Mapping[str, Any]) -> RecordView:
         response_text=row["response_text"],
         **given,
     )
-    trusted = row.get("vote_trust") or [FULL_TRUST] * len(row["votes"])
-    votes = tuple(_vote_from_row(vote, BallotTrust(trust)) for vote, trust in zip(row["votes"], trusted, strict=True))
+    n = len(row["votes"])
+    trusted = map(BallotTrust, row.get("vote_trust") or [FULL_TRUST] * n)
+    external, amends = (
+        row.get(name) or [missing] * n for name, missing in (("vote_external", None), ("vote_amends", False))
+    )
+    each = zip(row["votes"], trusted, external, amends, strict=True)
+    votes = tuple(_vote_from_row(vote, trust=trust, external=ext, amends=am) for vote, trust, ext, am in each)
     return RecordView(row=facts, body=body, votes=votes, scores=dict(row["scores"]))
 
 
@@ -136,7 +145,8 @@ def _vote_to_row(vote: VoteView) -> dict[str, Any]:
     return values | {"tags": list(vote.tags.items()), "created_at": vote.created_us}
 
 
-def _vote_from_row(row: Mapping[str, Any], trust: BallotTrust) -> VoteView:
+def _vote_from_row(row: Mapping[str, Any], **beside: Any) -> VoteView:
+    """`beside`: what stands in columns of their own, which came later."""
     created_us = (row["created_at"] - _EPOCH) // _MICROSECOND
     given = {name: row[name] for name in _OF_VOTE}
-    return VoteView(tags=dict(row["tags"]), created_us=created_us, trust=trust, **given)
+    return VoteView(tags=dict(row["tags"]), created_us=created_us, **beside, **given)

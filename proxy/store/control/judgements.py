@@ -227,7 +227,7 @@ class Judgements:
     async def people_score(self, *, since_us: int) -> bool:
         """Whether any vote since then has a score beside it."""
         query = sa.select(feedback.c.fid).where(
-            feedback.c.fid >= id_floor(since_us), feedback.c.quality_score.is_not(None)
+            feedback.c.fid >= id_floor(since_us), feedback.c.quality_score.is_not(None), feedback.c.amends.is_(False)
         )
         async with self._db.read() as connection:
             return (await connection.execute(query.limit(1))).first() is not None

@@ -255,11 +255,11 @@ class VoteSummary:
         The voter is the source that a holder of the token names; all others, whatever they call themselves, are one.
         What is said of a whole conversation is said of none of its records.
         """
-        votes = [vote for vote in votes if not vote.whole]
+        votes = _standing(vote for vote in votes if not vote.whole)
         thumbs: dict[str | None, tuple[str, int]] = {}
         given: dict[str | None, tuple[str, float]] = {}
         corrections: dict[str | None, tuple[str, str]] = {}
-        for vote in sorted(votes, key=lambda row: str(row.fid)):
+        for vote in votes:
             trust = int(vote.trust)
             voter = vote.source if trust & _TOKEN else None
             if vote.retracted:
@@ -282,6 +282,51 @@ class VoteSummary:
             fids=frozenset(counted),
             copied=any(vote.copied for vote in votes),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Amended:
+    """A vote after a change that its system sent: as a row of `feedback`, as far as counting goes."""
+
+    fid: str
+    source: str
+    trust: int
+    feedback: int | None
+    quality_score: float | None
+    correction: str | None
+    copied: bool
+    retracted: bool = False
+
+    @classmethod
+    def by(cls, before: Any, change: Any) -> Self:
+        """`before`, changed. A thumb stays one, and a score: who sends a new value may not say which it is."""
+        thumb, score = change.feedback, change.quality_score
+        return cls(
+            fid=change.fid,
+            source=before.source,
+            trust=int(before.trust) & int(change.trust),
+            feedback=before.feedback if before.feedback is None or thumb is None else thumb,
+            quality_score=before.quality_score if before.quality_score is None or score is None else score,
+            correction=before.correction if change.correction is None else change.correction,
+            copied=before.copied or change.copied,
+        )
+
+
+def _standing(votes: Iterable[Any]) -> list[Any]:
+    """Rows of `feedback` for one record, oldest first: of each vote that another system knows by an id of its own only
+    what stands after all that was sent under it, nothing where it was taken back."""
+    said: list[Any] = []
+    known: dict[int, Any] = {}
+    for vote in sorted(votes, key=lambda row: str(row.fid)):
+        if vote.external is None:
+            said.append(vote)
+            continue
+        before = known.pop(vote.external, None)
+        if not vote.amends and not vote.retracted:
+            known[vote.external] = vote
+        elif vote.amends and before is not None:
+            known[vote.external] = _Amended.by(before, vote)
+    return sorted([*said, *known.values()], key=lambda row: str(row.fid)) if known else said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

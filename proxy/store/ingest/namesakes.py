@@ -3,6 +3,10 @@
 A provider mints its ids, but a request id is whatever a client writes: a stranger may send the one that another's
 request had. A vote by a name that several people's records have is for none of them. Requests that got no answer do not
 take part, unless there are no others: nobody can vote on them, and they need no credential.
+
+All requests of one turn of a chat may carry one name, and not all of those that the UI asks for itself (a title, a
+summary) say so. What a person reads is streamed, what a program reads is not: where there are both, the last streamed
+answer is meant.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ _MOST: Final = 100
 """Records of one alias that are compared; what more of them share names nothing (a server with one id for all)."""
 _COMPARED: Final = tuple(records.c[name] for name in ("id", "user_hash", "cluster", "flags", "status", "outcome"))
 _CLAIMED: Final = int(RecordFlag.CLAIMED)
+_STREAMED: Final = int(RecordFlag.STREAMED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +60,8 @@ async def find(connection: AsyncConnection, hashes: Iterable[int]) -> Namesakes:
         if len(found) > _MOST or len({_who(row) for row in rows}) > 1:
             unclear.add(hashed)
         else:
-            meant[hashed] = rows[-1].id if rows else found[-1]
+            shown = [row for row in rows if row.flags & _STREAMED] or rows
+            meant[hashed] = shown[-1].id if shown else found[-1]
     return Namesakes(records=meant, ambiguous=frozenset(unclear))
 
 

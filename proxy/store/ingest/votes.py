@@ -19,7 +19,7 @@ from policies.ballots import BallotTrust
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
-from proxy.store.ingest import namesakes
+from proxy.store.ingest import external, namesakes
 from proxy.store.ingest.facts import RecordFacts, Recount, VoteSummary
 from proxy.store.tables.keys import alias_hash, day_of
 from proxy.store.tables.partitions import DAYS_AT_ONCE
@@ -86,26 +86,26 @@ async def add(
     """Keep the new votes, and join them and the parked ones that were waiting for `new_records`."""
     waiting, in_vain = await _waiting_for(connection, new_records)
     fresh = await _insert(connection, incoming)
-    targets = waiting | {target for target in fresh.targets.values() if target is not None}
+    targets = waiting | fresh.adopted.records | {target for target in fresh.targets.values() if target is not None}
     recounts, joined, whole = await _join(connection, targets, new_facts)
     found = {change.record.id for change in recounts}
-    once = {vote.fid: vote for vote in incoming}.values()
-    alone = [vote for vote in once if vote.fid in fresh.targets and _names_no_record(vote)]
+    alone = [vote for vote in fresh.votes if _names_no_record(vote)]
     waiting = fresh.targets.keys() - fresh.ambiguous - {vote.fid for vote in alone}
     parked = sum(fresh.targets[fid] not in found for fid in waiting)
+    sent = {vote.fid for vote in incoming}
     return Voted(
-        new=tuple(vote for vote in once if vote.fid in fresh.targets),
+        new=tuple(vote for vote in fresh.votes if vote.fid in sent),
         joined=joined,
         parked=parked,
         ambiguous=in_vain + len(fresh.ambiguous),
         recounts=recounts,
-        whole=(*whole, *map(_whole, alone)),
+        whole=(*whole, *map(_whole, [*alone, *fresh.adopted.alone])),
     )
 
 
 def _names_no_record(vote: NewVote) -> bool:
     """It is about a conversation that it names itself, so that it waits for no record."""
-    return vote.whole and vote.record_id is None and vote.alias is None
+    return vote.whole and vote.record_id is None and vote.alias_hash is None
 
 
 def _whole(vote: Any) -> Whole:
@@ -121,6 +121,8 @@ class Parked:
     """Record by vote, of votes that name it."""
     resolved: Mapping[str, str]
     """Record by vote, of votes that know it by an alias."""
+    adopted: Mapping[str, int]
+    """External id by vote, of votes that name nothing else and whose vote is there."""
     ambiguous: tuple[str, ...]
     """Votes whose alias has turned out to be several people's."""
     last: str | None
@@ -129,15 +131,14 @@ class Parked:
     @property
     def arrived(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self.named or self.resolved or self.ambiguous)
+        return bool(self.named or self.resolved or self.adopted or self.ambiguous)
 
 
 async def find_arrived(connection: AsyncConnection, after: str, limit: int) -> Parked:
     """Look at the next parked votes behind the vote `after`. Most of them may never find a record (it was lost, or
     forgotten), so they are asked about by key, a few at a time: a join would read all records."""
-    query = sa.select(feedback.c.fid, feedback.c.record_id, feedback.c.alias_hash, feedback.c.trust).where(
-        _PARKED, feedback.c.fid > after
-    )
+    columns = [feedback.c[name] for name in ("fid", "record_id", "alias_hash", "trust", "external")]
+    query = sa.select(*columns).where(_PARKED, feedback.c.fid > after)
     rows = (await connection.execute(query.order_by(feedback.c.fid).limit(limit))).all()
     weeks: defaultdict[int, set[str]] = defaultdict(set)
     for row in rows:
@@ -147,9 +148,12 @@ async def find_arrived(connection: AsyncConnection, after: str, limit: int) -> P
     open_ones = (row for row in rows if row.record_id is None and row.trust < BallotTrust.AMBIGUOUS)
     aliased = {row.fid: row.alias_hash for row in open_ones if row.alias_hash is not None}
     known = await namesakes.find(connection, aliased.values())
+    nameless = {row.fid: row.external for row in rows if row.record_id is None and row.alias_hash is None}
+    stated = await external.find(connection, (key for key in nameless.values() if key is not None))
     return Parked(
         named={row.fid: row.record_id for row in rows if row.record_id in there},
         resolved={fid: known.records[hashed] for fid, hashed in aliased.items() if hashed in known.records},
+        adopted={fid: key for fid, key in nameless.items() if key in stated},
         ambiguous=tuple(fid for fid, hashed in aliased.items() if hashed in known.ambiguous),
         last=rows[-1].fid if len(rows) == limit else None,
     )
@@ -159,18 +163,26 @@ async def join_arrived(connection: AsyncConnection, parked: Parked) -> Voted:
     """Join them with their records."""
     await _resolve(connection, parked.resolved)
     await _leave(connection, parked.ambiguous)
-    recounts, joined, whole = await _join(connection, {*parked.named.values(), *parked.resolved.values()}, {})
+    stated = await external.find(connection, parked.adopted.values())
+    adopted = await external.adopt(connection, parked.adopted, stated)
+    targets = {*parked.named.values(), *parked.resolved.values(), *adopted.records}
+    recounts, joined, whole = await _join(connection, targets, {})
+    whole += tuple(map(_whole, adopted.alone))
     return Voted(joined=joined, recounts=recounts, ambiguous=len(parked.ambiguous), whole=whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fresh:
-    """The votes of a batch that are new."""
+    """The votes of a batch that are new, and what they bring with them."""
 
+    votes: Sequence[NewVote] = ()
+    """Where one named nothing but an external id, it names what the vote under that is on, if that is here."""
     targets: Mapping[str, str | None] = field(default_factory=dict)
     """The record that each is for; None where it is not known."""
     ambiguous: frozenset[str] = frozenset()
     """Those that named it by what is several people's."""
+    adopted: external.Adopted = external.NONE_ADOPTED
+    """Parked votes that have waited for one of these."""
 
 
 async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _Fresh:
@@ -181,19 +193,29 @@ async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _
     known = set(
         await connection.scalars(sa.select(feedback.c.fid).where(any_of(connection, feedback.c.fid, list(votes))))
     )
-    fresh = [vote for fid, vote in votes.items() if fid not in known]
-    hashes = {vote.fid: alias_hash(vote.alias) for vote in fresh if vote.record_id is None and vote.alias}
+    fresh, stored = await external.placed(connection, [vote for fid, vote in votes.items() if fid not in known])
+    hashes = {vote.fid: vote.alias_hash for vote in fresh if vote.alias_hash is not None}
     meant = await namesakes.find(connection, hashes.values())
     ambiguous = frozenset(fid for fid, hashed in hashes.items() if hashed in meant.ambiguous)
-    targets: dict[str, str | None] = {}
+    found = {fid: meant.records[hashed] for fid, hashed in hashes.items() if hashed in meant.records}
+    targets = {vote.fid: vote.record_id or found.get(vote.fid) for vote in fresh}
+    for vote in external.moved(fresh, targets, stored):
+        fresh.append(vote)
+        targets[vote.fid] = vote.record_id
     rows = []
     for vote in fresh:
-        hashed = hashes.get(vote.fid)
-        target = targets[vote.fid] = vote.record_id or (None if hashed is None else meant.records.get(hashed))
         trust = vote.trust | BallotTrust.AMBIGUOUS if vote.fid in ambiguous else vote.trust
-        rows.append(_row(vote, target, hashed, trust))
+        rows.append(_row(vote, targets[vote.fid], vote.alias_hash, trust))
     await insert_new(connection, feedback, rows)
-    return _Fresh(targets=targets, ambiguous=ambiguous)
+    adopted = await _adopt(connection, fresh)
+    return _Fresh(votes=fresh, targets=targets, ambiguous=ambiguous, adopted=adopted)
+
+
+async def _adopt(connection: AsyncConnection, fresh: Sequence[NewVote]) -> external.Adopted:
+    """Changes that have waited for one of these votes are on what it is on."""
+    named = (vote for vote in fresh if not vote.follows)
+    waiting = await external.waiting(connection, (vote.external for vote in named if vote.external is not None))
+    return await external.adopt(connection, waiting, await external.find(connection, waiting.values()))
 
 
 async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRecord]) -> tuple[set[str], int]:
@@ -396,4 +418,6 @@ def _row(vote: NewVote, target: str | None, hashed: int | None, trust: BallotTru
         "conversation": vote.conversation,
         "user_hash": vote.user_hash if _names_no_record(vote) else None,
         "copied": vote.copied,
+        "external": vote.external,
+        "amends": vote.amends,
     }

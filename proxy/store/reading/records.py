@@ -247,7 +247,7 @@ def _conditions(part: sa.Subquery, filter: RecordFilter) -> list[sa.ColumnElemen
     where: list[sa.ColumnElement[bool]] = [c[name] == value for name, value in exact.items() if value is not None]
     if filter.tag is not None:
         name, value = filter.tag
-        where.append(c.tags[name].as_string() == value)
+        where.append(sa.or_(c.tags[name].as_string() == value, _given(c.id, name, value)))
     if filter.status is not None:
         low, high = (
             (filter.status, filter.status) if filter.status >= 100 else (filter.status * 100, filter.status * 100 + 99)
@@ -268,6 +268,19 @@ def _conditions(part: sa.Subquery, filter: RecordFilter) -> list[sa.ColumnElemen
     return where
 
 
+def _given(record: sa.ColumnElement[str], name: str, value: str) -> sa.ColumnElement[bool]:
+    """Whether somebody's latest vote on the record that has a tag of this name gives it this value."""
+    vote, later = feedback.alias(), feedback.alias()
+    superseded = sa.exists().where(
+        later.c.record_id == vote.c.record_id,
+        later.c.source == vote.c.source,
+        later.c.fid > vote.c.fid,
+        later.c.tags[name].as_string().is_not(None),
+    )
+    mine = vote.c.record_id == record, vote.c.tags[name].as_string() == value
+    return sa.exists().where(*mine, ~superseded)
+
+
 def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
     judged = can_be_judged(Outcome(record.outcome), record.status)
     effective = VoteSummary.of(rows).fids if judged else frozenset()
@@ -286,6 +299,8 @@ def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
             trust=BallotTrust(row.trust),
             whole=row.whole,
             copied=row.copied,
+            external=row.external,
+            amends=row.amends,
         )
         for row in sorted(rows, key=lambda row: str(row.fid))
     )

@@ -207,7 +207,7 @@ async def _corrections(connection: AsyncConnection, ids: Sequence[str]) -> dict[
     """What people said the answers should have been. They are few: the range finds them without a list of ids."""
     if not ids:
         return {}
-    said = sa.or_(feedback.c.correction.is_not(None), feedback.c.retracted)
+    said = sa.or_(feedback.c.correction.is_not(None), feedback.c.retracted, feedback.c.external.is_not(None))
     query = sa.select(feedback).where(feedback.c.record_id.between(min(ids), max(ids)), said)
     votes: defaultdict[str, list[Any]] = defaultdict(list)
     for row in await connection.execute(query):

@@ -68,18 +68,18 @@ def day_of(record_id: str) -> int:
 
 
 def is_record_id(text: str) -> bool:
-    """Whether `text` is 32 lower-case hex digits."""
+    """Whether `text` is 32 lower-case hex digits, as are the ids of records, and of traces."""
     return len(text) == 32 and _HEX.issuperset(text)
 
 
 def alias_hash(alias: str) -> int:
     """Signed 64 bits under which an alias is found."""
-    return _signed64(alias.encode("utf-8", "surrogatepass"))
+    return _signed64(_plain(alias))
 
 
 def task_alias_hash(alias: str) -> int:
     """The same for an alias of a task: another one, so that no vote by that name goes to a task."""
-    return _signed64(b"task\0" + alias.encode("utf-8", "surrogatepass"))
+    return _signed64(b"task\0" + _plain(alias))
 
 
 def within(key: int, cluster: int) -> int:
@@ -90,6 +90,12 @@ def within(key: int, cluster: int) -> int:
 def random_user_key(record_id: str) -> int:
     """The statistics' user of a request without a sticky key: itself."""
     return _signed64(bytes.fromhex(record_id))
+
+
+def _plain(alias: str) -> bytes:
+    """MLflow calls a trace `tr-` and its id in OpenTelemetry: one name, so that no record needs a row for both."""
+    trace = alias.removeprefix("tr-")
+    return (trace if is_record_id(trace) else alias).encode("utf-8", "surrogatepass")
 
 
 def _signed64(data: bytes) -> int:

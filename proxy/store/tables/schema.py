@@ -49,6 +49,7 @@ __all__ = [
     "loop_state",
     "metadata",
     "models",
+    "outside_votes",
     "preferences",
     "quality_hours",
     "records",
@@ -153,6 +154,8 @@ feedback: Final = Table(
     Column("conversation", BigInteger),
     Column("user_hash", BigInteger),
     Column("copied", Boolean, nullable=False, server_default=sa.false()),
+    Column("external", BigInteger),
+    Column("amends", Boolean, nullable=False, server_default=sa.false()),
     **_NO_ROWID,
 )
 _parked = feedback.c.joined.is_(sa.false())
@@ -162,6 +165,8 @@ Index("ix_feedback_corrected", feedback.c.created_us, sqlite_where=_corrected, p
 Index("ix_feedback_parked", feedback.c.alias_hash, feedback.c.record_id, sqlite_where=_parked, postgresql_where=_parked)
 _named = feedback.c.user_hash.is_not(None)
 Index("ix_feedback_named", feedback.c.user_hash, sqlite_where=_named, postgresql_where=_named)
+_external = feedback.c.external.is_not(None)
+Index("ix_feedback_external", feedback.c.external, sqlite_where=_external, postgresql_where=_external)
 Index("ix_feedback_waiting", feedback.c.fid, sqlite_where=_parked, postgresql_where=_parked)
 scores: Final = Table(
     "scores",
@@ -496,6 +501,16 @@ secrets: Final = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", sa.JSON, nullable=False),
+)
+outside_votes: Final = Table(
+    "outside_votes",
+    metadata,
+    Column("system", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("changed_s", BigInteger, nullable=False),
+    Column("fid", RecordId, nullable=False),
+    Column("alias", Words),
+    **_NO_ROWID,
 )
 deleted_users: Final = Table(
     "deleted_users",

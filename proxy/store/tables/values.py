@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from policies.ballots import FULL_TRUST, BallotTrust
 from policies.kinds import OTHER
 from policies.records import Arm, Outcome, StickySource
-from proxy.store.tables.keys import id_time_us
+from proxy.store.tables.keys import alias_hash, id_time_us
 
 __all__ = [
     "FLAGS",
@@ -201,6 +201,25 @@ class NewVote:
     """Of whom the conversation is, where it names no record."""
     copied: bool = False
     """It says that the user has copied the answer."""
+    external: int | None = None
+    """Hash of its id in the system that it comes from: of those with the same one only the newest counts, and one that
+    is `retracted` takes back no others."""
+    amends: bool = False
+    """It changes the vote under that id: what it does not say stays."""
+    hashed_alias: int | None = None
+    """Instead of `alias`, where only its hash is known."""
+
+    @property
+    def alias_hash(self) -> int | None:
+        """Hash of the name by which it knows its record; None where it has the record's id, or names none."""
+        if self.record_id is not None or not self.alias:
+            return self.hashed_alias if self.record_id is None else None
+        return alias_hash(self.alias)
+
+    @property
+    def follows(self) -> bool:
+        """It names nothing itself: it is on what the vote under its external id is on."""
+        return self.external is not None and not self.whole and self.record_id is None and self.alias_hash is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,6 +328,10 @@ class VoteView:
     """It is about the whole conversation, and counts for none of its records."""
     copied: bool = False
     """It says that the user has copied the answer."""
+    external: int | None = None
+    """Hash of its id in the system that it comes from."""
+    amends: bool = False
+    """It changes the vote under that id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,7 +427,7 @@ class RecordFilter:
     text: str | None = None
     """Case-insensitive part of the query or response text."""
     tag: tuple[str, str] | None = None
-    """Name and value of a tag that the record has."""
+    """Name and value of a tag that the record has, or that a vote gave it."""
     equal: Mapping[str, str | int] = field(default_factory=dict)
     """Values by column, of those that `tables.columns` lets be filtered by."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from policies.conversation import Conversation, ToolCall, Turn
+from policies.wording import many
 from proxy.ids import KeyRing
 from proxy.store.control.comparisons import ComparedRow
 from proxy.store.control.preferences import Choice
@@ -181,7 +182,9 @@ def _words(turn: Turn) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}\n… {len(text) - _MOST_CHARS:,} more characters"
+    return (
+        text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}\n… {many(len(text) - _MOST_CHARS)} more characters"
+    )
 
 
 def _calls(mine: Sequence[ToolCall], theirs: Sequence[ToolCall]) -> tuple[ShownCall, ...]:

@@ -17,14 +17,18 @@ from proxy.web.console.assets import PREFIX, asset_route
 from proxy.web.console.checks import check_routes
 from proxy.web.console.datasets import dataset_routes
 from proxy.web.console.experiment import experiment_routes
+from proxy.web.console.glossary import glossary_routes
 from proxy.web.console.history import history_routes
 from proxy.web.console.judge import judge_routes
 from proxy.web.console.now import now_routes
 from proxy.web.console.page import Console
 from proxy.web.console.records import record_routes
 from proxy.web.console.runs import run_routes
+from proxy.web.console.settings import setting_routes
 from proxy.web.console.side_by_side import side_by_side_routes
+from proxy.web.console.situation import situation_routes
 from proxy.web.console.traffic import traffic_routes
+from proxy.web.console.voting import voting_routes
 
 __all__ = ["with_console"]
 
@@ -43,10 +47,14 @@ def with_console(services: AdminServices, training_dir: Path) -> AdminServices:
         *side_by_side_routes(console),
         *traffic_routes(console),
         *record_routes(console),
+        *voting_routes(console),
         *run_routes(console, training_dir),
         *dataset_routes(console, training_dir),
         *judge_routes(console),
         *history_routes(console),
+        *situation_routes(console),
+        *setting_routes(console),
+        *glossary_routes(console),
         *action_routes(console, sessions, _LOGIN),
         asset_route(),
     ]

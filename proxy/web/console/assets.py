@@ -19,6 +19,7 @@ _SERVED: Final = (
     "app.css",
     "app.js",
     "charts.js",
+    "flows.js",
     "htmx.min.js",
     "icon.svg",
     "theme.js",

@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.wording import many
 from proxy.web.console.page import Console
 from proxy.web.datasets import SPLITS, DatasetReader
-from proxy.web.datasets.api import page_of, split_of
+from proxy.web.datasets.api import page_of, split_of, why_of
 from proxy.web.responses import ApiError
 
 __all__ = ["dataset_routes"]
@@ -35,9 +36,10 @@ def dataset_routes(console: Console, training_dir: Path) -> list[Route]:
 
     async def data(request: Request) -> Response:
         run, split, number = request.path_params["id"], split_of(request), page_of(request)
+        why, reason = why_of(request), request.query_params.get("reason")
         datasets = reader()
         document = await _there(datasets.document(run))
-        page = await datasets.lines(run, split, number, _PAGE)
+        page = await datasets.lines(run, split, number, _PAGE, why)
         if page["lines"] is not None:
             page["lines"] = _fitting(page["lines"])
         context = {
@@ -45,7 +47,9 @@ def dataset_routes(console: Console, training_dir: Path) -> list[Route]:
             "page": page,
             "splits": [name for name in SPLITS if document["files"][name] is not None],
             "left": await datasets.left(run, _PAGE) if page["lines"] is None else [],
-            **_pager(run, split, page),
+            "why": why,
+            "reason": None if reason is None else await _there(datasets.left_out(run, reason)),
+            **_pager(run, split, page, why),
         }
         return await console.render(request, "dataset.html", context)
 
@@ -74,20 +78,20 @@ def _fitting(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in line["rows"]:
             if len(row["text"]) > _SHOWN_CHARS:
                 more = len(row["text"]) - _SHOWN_CHARS
-                row["text"] = f"{row['text'][:_SHOWN_CHARS]}\n… {more:,} more characters"
+                row["text"] = f"{row['text'][:_SHOWN_CHARS]}\n… {many(more)} more characters"
             if row["picture"] is not None:
                 left -= len(row["picture"])
                 row["picture"] = row["picture"] if left >= 0 else None
     return lines
 
 
-def _pager(run: str, split: str, page: dict[str, Any]) -> dict[str, Any]:
+def _pager(run: str, split: str, page: dict[str, Any], why: str | None) -> dict[str, Any]:
     """Links around a page; the last one is the newest."""
     last = max(1, -(-(page["total"] or 0) // _PAGE))
-    number = page["page"]
+    number, chosen = page["page"], {} if why is None else {"why": why}
 
     def link(to: int) -> str:
-        return f"/runs/{run}/data?{urlencode({'split': split, 'page': to})}#lines"
+        return f"/runs/{run}/data?{urlencode({'split': split, **chosen, 'page': to})}#lines"
 
     return {
         "last": last,

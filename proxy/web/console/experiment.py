@@ -21,7 +21,7 @@ from proxy.web.console.road import RoadStep, road_of
 from proxy.web.console.series import chart, series
 from proxy.web.console.traffic import arm_steps, quality_chart, vote_chart
 from proxy.web.console.watched import watch_of
-from proxy.web.console.wording import UNKNOWN, change_text
+from proxy.web.console.wording import UNKNOWN, bound_text
 from proxy.web.responses import ApiError, JsonResponse
 
 __all__ = ["experiment_routes"]
@@ -33,7 +33,7 @@ _ARM_POINTS: Final = 72
 _LISTED: Final = 50
 _STEPS_S: Final = (60, 300, 900, 3600, 14_400, 86_400)
 _MOST_LIFT: Final = 10.0
-"""Bounds beyond ±1000 % say nothing yet, and would flatten everything else in the chart."""
+"""Bounds above +1,000 % say nothing yet."""
 
 
 def experiment_routes(console: Console) -> list[Route]:
@@ -64,6 +64,11 @@ class _Pages:
             "names": names,
             "assessment": await self._assessment(status, shown),
             "rules": self._console.services.config.ab_test_config,
+            "grafana": None
+            if shown is None
+            else self._console.grafana(
+                "experiment", shown.started_us / 1e6, shown.ended_us / 1e6 if shown.ended_us else None
+            ),
             "past_saving": self._past_saving(shown, listed),
             "road": await self._road(status, shown),
             "by_hand": [] if shown is None else [stage.by_hand for stage in shown.stages if not stage.watch],
@@ -127,36 +132,39 @@ async def _shown(store: Store, listed: Sequence[Experiment], wanted: int | None)
 def _lift(looks: Sequence[Look], threshold: float) -> dict[str, Any]:
     """Estimate and always-valid bounds; a new epoch starts a new line, for epochs are never pooled."""
     x: list[float] = []
-    rows: list[tuple[float | None, float | None, float | None]] = []
+    rows: list[tuple[float | None, float | None, float | None, int | None]] = []
     epoch_at = -math.inf
     for look in looks:
         at, seen = look.at_us / 1e6, look.assessment
         began = at - seen["elapsed_hours"] * 3600
         if x and began - epoch_at > 1.0:
             x.append((x[-1] + at) / 2)
-            rows.append((None, None, None))
+            rows.append((None, None, None, None))
         epoch_at = began
         x.append(at)
-        rows.append((_drawn(seen["theta"]), _drawn(seen["lower"]), _drawn(seen["upper"])))
-    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+        asked = seen["champion_requests"] + seen["challenger_requests"]
+        rows.append((*(_possible(seen[name]) for name in ("theta", "lower", "upper")), asked))
+    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
     lines = [
-        series("at most", "bound", columns[2]),
-        series("at least", "bound", columns[1]),
-        series("estimate", "estimate", columns[0]),
+        series("at most", "bound", columns[2], columns[3]),
+        series("at least", "bound", columns[1], columns[3]),
+        series("estimate", "estimate", columns[0], columns[3]),
     ]
     marks = {"no difference": 0.0, "threshold": threshold}
-    return chart(x, lines, unit="change", summary=_lift_words(looks), marks=marks)
+    axis = "change against the champion"
+    return chart(x, lines, unit="change", axis=axis, summary=_lift_words(looks), marks=marks)
 
 
-def _drawn(value: float | None) -> float | None:
-    return value if value is not None and abs(value) <= _MOST_LIFT else None
+def _possible(value: float | None) -> float | None:
+    """As it is drawn: nothing falls by more than all of it, and what is above the most would flatten all else."""
+    return None if value is None else min(max(value, -1.0), _MOST_LIFT)
 
 
 def _lift_words(looks: Sequence[Look]) -> str:
     if not looks:
         return "Not evaluated yet."
     last = looks[-1].assessment
-    low, best, high = (change_text(last[name]) for name in ("lower", "theta", "upper"))
+    low, best, high = (bound_text(last[name]) for name in ("lower", "theta", "upper"))
     if best == UNKNOWN:
         return "Not enough data for an estimate yet."
     return f"Gain of the challenger: estimated {best}, at least {low}, at most {high} (bounds valid at any time)."
@@ -170,4 +178,4 @@ async def _arms(store: Store, since_us: int, until_us: int) -> dict[str, Any]:
     first, last = since_us // step_us * step_us, (until_us // step_us + 1) * step_us
     steps = arm_steps(await store.traffic.points(first, last, step_s))
     x = list(range(first // 1_000_000, last // 1_000_000, step_s))
-    return {"quality": quality_chart(steps, x), "votes": vote_chart(steps, x)}
+    return {"quality": quality_chart(steps, x, step_s), "votes": vote_chart(steps, x, step_s)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -10,10 +11,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from policies.lifecycle import Phase
+from policies.records import Arm, Outcome
 from policies.vocabulary import HOLD, PHASES
 from proxy.errors import TemporaryError
-from proxy.store.tables.values import TrafficTotals
+from proxy.store.tables.values import RecordFilter, TrafficTotals
 from proxy.web.console.page import Console
+from proxy.web.console.traffic import ArmStep
+from proxy.web.console.welcome import welcome
 
 __all__ = ["now_routes"]
 
@@ -25,19 +29,27 @@ def now_routes(console: Console) -> list[Route]:
     """GET /."""
 
     async def now(request: Request) -> Response:
-        traffic, decisions, trouble = None, [], None
+        traffic, decisions, trouble, first = None, [], None, None
         try:
+            first = await welcome(console, request)
             traffic = await _recent_traffic(console)
             decisions = await _recent_decisions(console)
         except TemporaryError as exc:
             trouble = str(exc)  # the page still says what it knows: this is when somebody looks at it
         status = await console.status()
+        recent = None
+        if status.challenger is not None and trouble is None:
+            with suppress(TemporaryError):
+                recent = await _challengers_failures(console)
         context = {
+            "recent": recent,
             "status": status,
             "traffic": traffic,
             "minutes": _RECENT_S // 60,
             "decisions": decisions,
             "store_trouble": trouble,
+            "first": first,
+            "grafana": console.grafana("traffic", f"now-{_RECENT_S}s"),
             "waits_for": _retrain_waits(status.phase.name),
         }
         return await console.render(request, "now.html", context)
@@ -53,6 +65,21 @@ def _retrain_waits(phase: str) -> str | None:
 async def _recent_traffic(console: Console) -> TrafficTotals:
     since_s = console.services.clock.now() - _RECENT_S
     return await console.store.traffic.totals(int(since_s * 1e6))
+
+
+async def _challengers_failures(console: Console) -> dict[str, Any] | None:
+    """What became of the challenger's requests lately, and the latest that failed; None where there were none."""
+    now_us = int(console.services.clock.now() * 1e6)
+    since_us = now_us - _RECENT_S * 1_000_000
+    points = await console.store.traffic.points(since_us, now_us + 60_000_000, 60)
+    found = ArmStep([point for point in points if point.arm is Arm.CHALLENGER])
+    if not found.requests:
+        return None
+    latest = None
+    if found.error_share:
+        wanted = RecordFilter(since_us=since_us, arm=Arm.CHALLENGER, outcome=Outcome.UPSTREAM_ERROR)
+        latest = next(iter((await console.store.records.list(wanted, limit=1, texts=False)).rows), None)
+    return {"requests": found.requests, "failed": found.error_share, "latest": latest}
 
 
 async def _recent_decisions(console: Console) -> list[Mapping[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import jinja2
 from markupsafe import Markup
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from policies.glossary import TERMS
 from policies.lifecycle import Phase
 from policies.vocabulary import COMMANDS, HOLD, PHASES, Verb
 from proxy.errors import TemporaryError
@@ -82,6 +84,7 @@ class Console:
             "version": __version__,
             "commands": {verb.value: words for verb, words in COMMANDS.items()},
             "hold": HOLD,
+            "terms": TERMS,
             "unknown": UNKNOWN,
             "unnamed": UNNAMED,
             "with_login": bool(services.config.admin.token),
@@ -95,6 +98,16 @@ class Console:
     async def status(self) -> Status:
         """What the loop sees and decides."""
         return await self.services.status()
+
+    def grafana(self, dashboard: str, since: float | str, until: float | None = None) -> str | None:
+        """Our dashboard of that name, from `since` (Unix seconds, or as Grafana counts back: now-15m) to `until` (Unix
+        seconds; None: now). None where no Grafana is known."""
+        url = self.services.config.admin.grafana_url
+        if url is None:
+            return None
+        start = since if isinstance(since, str) else f"{since * 1000:.0f}"
+        span = {"from": start, "to": "now" if until is None else f"{until * 1000:.0f}"}
+        return f"{url.rstrip('/')}/d/ratchet-{dashboard}?{urlencode(span)}"
 
     def page(self, handler: Handler) -> Handler:
         """`handler`, with its errors as pages."""

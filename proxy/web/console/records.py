@@ -17,10 +17,13 @@ from starlette.routing import Route
 
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
+from policies.wording import many
 from proxy.store.tables.columns import SHOWN
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordFilter
+from proxy.web.console.downloads import count_of, download
 from proxy.web.console.page import Console
+from proxy.web.console.voting import name_of, voting_context
 from proxy.web.console.wording import no_sample_words
 from proxy.web.documents import iso, parse_filter, row_document
 from proxy.web.records import find_record, full_document
@@ -40,9 +43,14 @@ _FIELDS: Final = ("text", "since", "arm", "model", "status", "outcome", "kind", 
 
 
 def record_routes(console: Console) -> list[Route]:
-    """GET /records and /records/{id}."""
+    """GET /records, its records as a file, their number, and /records/{id}."""
     pages = _Pages(console)
-    return [Route("/records", console.page(pages.list)), Route("/records/{id}", console.page(pages.show))]
+    return [
+        Route("/records", console.page(pages.list)),
+        Route("/records/download", console.page(pages.download)),
+        Route("/records/count", console.page(pages.count)),
+        Route("/records/{id}", console.page(pages.show)),
+    ]
 
 
 class _Pages:
@@ -50,9 +58,7 @@ class _Pages:
         self._console = console
 
     async def list(self, request: Request) -> Response:
-        params = {name: text.strip() for name, text in request.query_params.items() if text.strip()}
-        cursor = params.pop("cursor", None)
-        fields = {name: text for name, text in params.items() if name in _FIELDS}
+        fields, cursor = _fields(request), request.query_params.get("cursor", "").strip() or None
         store = self._console.store
         models = {model.name: model.id for model in await store.models.list()}
         context: dict[str, Any] = {
@@ -66,6 +72,7 @@ class _Pages:
             "older": None,
             "searched_to": None,
             "newest": f"/records?{urlencode(fields)}",
+            "filter": urlencode(fields),
             "mistake": None,
         }
         try:
@@ -80,6 +87,22 @@ class _Pages:
             context["searched_to"] = iso(page.searched_to_us)
             context["older"] = f"/records?{urlencode({**fields, 'cursor': page.cursor})}"
         return await self._console.render(request, "records.html", context)
+
+    async def download(self, request: Request) -> Response:
+        """All records of the filter, not only a page of them."""
+        return await download(self._console, request, await self._asked(request))
+
+    async def count(self, request: Request) -> Response:
+        """How many that are, as far as a page can count."""
+        found, more = await count_of(self._console.store, await self._asked(request))
+        return await self._console.partial("count.html", {"found": found, "more": more})
+
+    async def _asked(self, request: Request) -> RecordFilter:
+        models = {model.name: model.id for model in await self._console.store.models.list()}
+        try:
+            return self._criteria(_fields(request), models)
+        except ValueError as exc:
+            raise ApiError(400, str(exc)) from exc
 
     def _criteria(self, fields: dict[str, str], models: dict[str, int]) -> RecordFilter:
         services = self._console.services
@@ -104,10 +127,17 @@ class _Pages:
             "record": record,
             "exchange": shown,
             "created_s": view.row.created_us / 1e6,
+            **voting_context(view, name_of(request), self._console.services.vote is not None),
             "no_sample": no_sample_words(view),
             "more": [(column.label, record[name]) for name, column in SHOWN if column.label is not None],
         }
         return await self._console.render(request, "record.html", context)
+
+
+def _fields(request: Request) -> dict[str, str]:
+    """What the filter says, by field: only what is filled in."""
+    params = {name: text.strip() for name, text in request.query_params.items()}
+    return {name: text for name, text in params.items() if text and name in _FIELDS}
 
 
 def _hash(name: str, text: str) -> int:
@@ -129,7 +159,7 @@ def _readable(text: str) -> str:
             shown = _indented(json.loads(text))
     if len(shown) <= _SHOWN_CHARS:
         return shown
-    return f"{shown[:_SHOWN_CHARS]}\n… cut; all of its {len(text):,} characters: see /api/records"
+    return f"{shown[:_SHOWN_CHARS]}\n… cut; all of its {many(len(text))} characters: see /api/records"
 
 
 def _indented(value: Any) -> str:

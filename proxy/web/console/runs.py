@@ -13,18 +13,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxy.web.console.page import Console
-from proxy.web.responses import ApiError
+from proxy.web.console.page import Console, is_fragment
+from proxy.web.numbers import whole_of
+from proxy.web.responses import ApiError, JsonResponse
 
-__all__ = ["run_routes"]
+__all__ = ["log_from", "run_routes"]
 
 _LISTED: Final = 200
 _LOG_BYTES: Final = 32_768
+_LONGEST_LINE: Final = 4096
+"""A line that is longer is shown before its end has come."""
+_LAST_BYTE: Final = 2**53
 _FOLDER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def run_routes(console: Console, training_dir: Path) -> list[Route]:
-    """GET /runs and /runs/{id}; logs are read below `training_dir`."""
+    """GET /runs, /runs/{id} and what its log has got since; logs are read below `training_dir`."""
 
     async def runs(request: Request) -> Response:
         found = await console.store.runs.list(_LISTED)
@@ -46,11 +50,29 @@ def run_routes(console: Console, training_dir: Path) -> list[Route]:
             "models": models,
             "experiments": experiments,
             "result": _facts(found.result or {}),
-            "log": await asyncio.to_thread(_tail, training_dir, found.id),
+            # while it grows, the page's script reads it: news of it is no news of the page
+            "log": None
+            if is_fragment(request) and found.ended_us is None
+            else await asyncio.to_thread(log_from, training_dir, found.id, None),
         }
         return await console.render(request, "run.html", context)
 
-    return [Route("/runs", console.page(runs)), Route("/runs/{id}", console.page(run))]
+    async def log(request: Request) -> Response:
+        """From the byte `from` on; `ended` where nothing will come any more."""
+        run_id, since = request.path_params["id"], whole_of(request, "from", 0, least=0, most=_LAST_BYTE)
+        found = await console.store.runs.get(run_id)
+        if found is None:
+            raise ApiError(404, f"there is no run {run_id}")
+        ended = found.ended_us is not None
+        part = await asyncio.to_thread(log_from, training_dir, run_id, since, whole=ended)
+        here = part or {"text": "", "next": 0, "gap": False}
+        return JsonResponse({**here, "there": part is not None, "ended": ended})
+
+    return [
+        Route("/runs", console.page(runs)),
+        Route("/runs/{id}", console.page(run)),
+        Route("/runs/{id}/log", log),
+    ]
 
 
 def _facts(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -64,17 +86,27 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return lines
 
 
-def _tail(training_dir: Path, run_id: str) -> str | None:
-    """The end of the trainer's log, from a whole line on; None where this host has none."""
+def log_from(training_dir: Path, run_id: str, offset: int | None, *, whole: bool = True) -> dict[str, Any] | None:
+    """A log from a place in it on (None: its end), a bounded part of it: {"text", "next": where to go on, "gap":
+    whether something was left out before it}. None where this host has no log of this run. Unless it is `whole`, a line
+    that is still being written is left for the next time.
+
+    A log that has become shorter is another one: its end is read.
+    """
     if not _FOLDER.fullmatch(run_id):
         return None
     try:
         with (training_dir / run_id / "train.log").open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _LOG_BYTES))
-            tail = file.read(_LOG_BYTES)
+            wanted = offset if offset is not None and offset <= size else 0
+            start = file.seek(max(wanted, size - _LOG_BYTES))
+            part = file.read(_LOG_BYTES)
     except OSError:
         return None
-    if size > _LOG_BYTES:
-        tail = tail.partition(b"\n")[2]
-    return tail.decode("utf-8", "replace")
+    gap = start > wanted
+    if gap and b"\n" in part:
+        cut = part.index(b"\n") + 1
+        start, part = start + cut, part[cut:]
+    if not whole and len(open_line := part[part.rfind(b"\n") + 1 :]) < _LONGEST_LINE:
+        part = part[: len(part) - len(open_line)]
+    return {"text": part.decode("utf-8", "replace"), "next": start + len(part), "gap": gap}

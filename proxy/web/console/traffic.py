@@ -12,9 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from policies.records import Arm
+from policies.wording import counted
 from proxy.store.tables.values import TrafficPoint
 from proxy.web.console.page import Console
-from proxy.web.console.series import Unit, arm_chart
+from proxy.web.console.series import ArmLine, arm_chart
 from proxy.web.console.wording import UNNAMED, share_text
 from proxy.web.responses import ApiError, JsonResponse
 
@@ -35,6 +36,7 @@ _RANGES: Final = {
     "7d": _Range("7 days", 604_800, 3600),
     "30d": _Range("30 days", 2_592_000, 14_400),
 }
+_OF_ALL: Final = "share of the requests"
 _LEAST_STEPS: Final = 12
 """A young install's charts begin where its traffic does, but never show fewer steps."""
 
@@ -71,18 +73,25 @@ class ArmStep:
         return sum(point.prompt_tokens + point.completion_tokens for point in self.points)
 
     @property
+    def scored(self) -> int:
+        """Answers with a score."""
+        return sum(point.scored for point in self.points)
+
+    @property
     def quality(self) -> float | None:
         """Mean score."""
-        scored = sum(point.scored for point in self.points)
         total = sum((point.quality or 0.0) * point.scored for point in self.points)
-        return total / scored if scored else None
+        return total / self.scored if self.scored else None
+
+    @property
+    def voted(self) -> int:
+        """Thumbs up and down."""
+        return sum(point.votes.positive + point.votes.negative for point in self.points)
 
     @property
     def positive_share(self) -> float | None:
         """Thumbs up among thumbs up and down."""
-        up = sum(point.votes.positive for point in self.points)
-        down = sum(point.votes.negative for point in self.points)
-        return up / (up + down) if up + down else None
+        return sum(point.votes.positive for point in self.points) / self.voted if self.voted else None
 
 
 Steps = dict[Arm, dict[int, ArmStep]]
@@ -99,38 +108,66 @@ def arm_steps(points: Sequence[TrafficPoint]) -> Steps:
     return steps
 
 
-def _line(of_arm: dict[int, ArmStep], x: Sequence[int], value: Callable[[ArmStep], float | None]) -> list[float | None]:
-    return [value(of_arm[at]) if at in of_arm else None for at in x]
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """The steps of time that the charts of a page have in common."""
+
+    x: Sequence[int]
+    step_s: int
+    elapsed_s: Sequence[float]
+    """How much of each step has passed."""
 
 
-def _chart(steps: Steps, x: Sequence[int], unit: Unit, words: str, value: Callable[[ArmStep], float | None]) -> Any:
-    lines = {arm: _line(steps[arm], x, value) for arm in Arm}
-    return arm_chart(x, lines, unit=unit, summary=words)
+def _of_arms(steps: Steps, axes: _Axes, value: Callable[[ArmStep], float | None],
+             rests_on: Callable[[ArmStep], int] | None) -> dict[Arm, ArmLine]:  # fmt: skip
+    """The line of each arm that had traffic in the time that is shown."""
+    lines = {}
+    for arm, of_arm in steps.items():
+        here = [of_arm.get(at) for at in axes.x]
+        if any(here):
+            n = [None if step is None else rests_on(step) for step in here] if rests_on is not None else []
+            lines[arm] = ArmLine([None if step is None else value(step) for step in here], n)
+    return lines
 
 
-def _rate_chart(
-    steps: Steps, x: Sequence[int], elapsed_s: Sequence[float], words: str, count: Callable[[ArmStep], int]
-) -> Any:
+def _rate_chart(steps: Steps, axes: _Axes, axis: str, words: str, count: Callable[[ArmStep], int]) -> Any:
     """Per minute. The step under way is left out until a quarter of it tells something."""
-    step_s = max(elapsed_s)
     lines = {
-        arm: [
-            None if value is None or elapsed < step_s / 4 else value * 60 / elapsed
-            for value, elapsed in zip(_line(steps[arm], x, count), elapsed_s, strict=True)
-        ]
-        for arm in Arm
+        arm: ArmLine(
+            [
+                None if value is None or elapsed < axes.step_s / 4 else value * 60 / elapsed
+                for value, elapsed in zip(line.values, axes.elapsed_s, strict=True)
+            ]
+        )
+        for arm, line in _of_arms(steps, axes, count, None).items()
     }
-    return arm_chart(x, lines, unit="count", summary=words)
+    return arm_chart(axes.x, lines, unit="count", axis=axis, summary=words, step=axes.step_s)
 
 
-def quality_chart(steps: Steps, x: Sequence[int]) -> Any:
+def _share_chart(steps: Steps, axes: _Axes, axis: str, words: str, value: Callable[[ArmStep], float | None]) -> Any:
+    """A share of the requests."""
+    lines = _of_arms(steps, axes, value, lambda step: step.requests)
+    return arm_chart(axes.x, lines, unit="share", axis=axis, summary=words, step=axes.step_s)
+
+
+def _latency_chart(steps: Steps, axes: _Axes) -> Any:
+    lines = _of_arms(steps, axes, lambda step: step.p95_s, lambda step: step.requests)
+    words = "95 % of the answers were faster than this."
+    return arm_chart(axes.x, lines, unit="seconds", axis="time to the whole answer", summary=words, step=axes.step_s)
+
+
+def quality_chart(steps: Steps, x: Sequence[int], step_s: int) -> Any:
     """Mean score per arm."""
-    return _chart(steps, x, "score", "Mean score of the answers, 0 to 1.", lambda step: step.quality)
+    lines = _of_arms(steps, _Axes(x, step_s, ()), lambda step: step.quality, lambda step: step.scored)
+    words = "Mean score of the answers, 0 to 1."
+    return arm_chart(x, lines, unit="score", axis="mean score", summary=words, step=step_s, of="scores")
 
 
-def vote_chart(steps: Steps, x: Sequence[int]) -> Any:
+def vote_chart(steps: Steps, x: Sequence[int], step_s: int) -> Any:
     """Share of thumbs up per arm."""
-    return _chart(steps, x, "share", "Thumbs up among all thumbs, up and down.", lambda step: step.positive_share)
+    lines = _of_arms(steps, _Axes(x, step_s, ()), lambda step: step.positive_share, lambda step: step.voted)
+    words = "Thumbs up among all thumbs, up and down."
+    return arm_chart(x, lines, unit="share", axis="share of the thumbs", summary=words, step=step_s, of="thumbs")
 
 
 def traffic_routes(console: Console) -> list[Route]:
@@ -147,7 +184,13 @@ class _Traffic:
         name, chosen = _chosen(request)
         since_us, until_us = self._window(chosen)
         points = await self._console.store.traffic.points(since_us, until_us, chosen.step_s)
-        context = {"chosen": name, "range": chosen, "ranges": _RANGES, "rows": await self._rows(points, since_us)}
+        context = {
+            "chosen": name,
+            "range": chosen,
+            "ranges": _RANGES,
+            "rows": await self._rows(points, since_us),
+            "grafana": self._console.grafana("traffic", f"now-{name}"),
+        }
         return await self._console.render(request, "traffic.html", context)
 
     async def _rows(self, points: Sequence[TrafficPoint], since_us: int) -> list[dict[str, Any]]:
@@ -177,26 +220,23 @@ class _Traffic:
         until_s = until_us // 1_000_000
         first_s = min((at for of_arm in steps.values() for at in of_arm), default=until_s)
         x = list(range(max(since_us // 1_000_000, min(first_s, until_s - _LEAST_STEPS * step)), until_s, step))
-        elapsed_s = [*(float(step) for _ in x[:-1]), self._console.services.clock.now() - x[-1]]
-        points = [point for of_arm in steps.values() for of_step in of_arm.values() for point in of_step.points]
-        whole = ArmStep(points)
+        axes = _Axes(x, step, [*(float(step) for _ in x[:-1]), self._console.services.clock.now() - x[-1]])
+        whole = ArmStep([point for of_arm in steps.values() for of_step in of_arm.values() for point in of_step.points])
+        asked = f"{counted(whole.requests, 'request')} in {chosen.words}."
+        tokens = "Prompt and completion tokens together."
         failed, refused = (
-            "none" if share is None else f"{share_text(share)} of all"
+            "none yet." if share is None else f"{share_text(share)} of {counted(whole.requests, 'request')}."
             for share in (whole.error_share, whole.refused_share)
         )
         return JsonResponse(
             {
-                "requests": _rate_chart(
-                    steps, x, elapsed_s, f"{whole.requests:,} requests in {chosen.words}.", lambda s: s.requests
-                ),
-                "errors": _chart(steps, x, "share", f"Failed requests: {failed}.", lambda s: s.error_share),
-                "refused": _chart(steps, x, "share", f"Declined with a 4xx: {refused}.", lambda s: s.refused_share),
-                "latency": _chart(steps, x, "seconds", "95 % of the answers were faster than this.", lambda s: s.p95_s),
-                "tokens": _rate_chart(
-                    steps, x, elapsed_s, "Prompt and completion tokens together.", lambda s: s.tokens
-                ),
-                "quality": quality_chart(steps, x),
-                "votes": vote_chart(steps, x),
+                "requests": _rate_chart(steps, axes, "requests a minute", asked, lambda s: s.requests),
+                "errors": _share_chart(steps, axes, _OF_ALL, f"Failed: {failed}", lambda s: s.error_share),
+                "refused": _share_chart(steps, axes, _OF_ALL, f"Declined, 4xx: {refused}", lambda s: s.refused_share),
+                "latency": _latency_chart(steps, axes),
+                "tokens": _rate_chart(steps, axes, "tokens a minute", tokens, lambda s: s.tokens),
+                "quality": quality_chart(steps, x, step),
+                "votes": vote_chart(steps, x, step),
             }
         )
 

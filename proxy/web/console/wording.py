@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from markupsafe import Markup
 
 from policies import wording
-from policies.guardrails import GUARDRAILS
+from policies.guardrails import GUARDRAILS, GuardrailState
 from policies.kinds import TASK
 from policies.records import Outcome
 from policies.scoring import scorer_label
@@ -18,7 +19,7 @@ from proxy.store.tables.values import RecordFlag, RecordView
 from proxy.web.checks.documents import verdict_of_check
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "change_text", "check_verdict", "no_sample_words",
+__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "bound_text", "change_text", "check_verdict", "no_sample_words",
            "share_text"]  # fmt: skip
 
 UNKNOWN: Final = "–"
@@ -86,6 +87,11 @@ def change_text(value: float | None) -> str:
     return UNKNOWN if value is None else wording.signed_percent(value)
 
 
+def bound_text(value: float | None) -> str:
+    """A bound of a relative change: no value falls by more than all of it."""
+    return change_text(None if value is None else max(-1.0, value))
+
+
 def _points(value: float | None) -> str:
     return UNKNOWN if value is None else wording.points(value)
 
@@ -94,25 +100,22 @@ def _evidence(log_e: float | None) -> str:
     return UNKNOWN if log_e is None else wording.odds(log_e)
 
 
+def _e_value(e: float) -> str:
+    return wording.odds(math.log(e) if e > 0 else -math.inf)
+
+
 def _score(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3f}"
+    return UNKNOWN if value is None else wording.score(value)
 
 
 def _count(value: float | None) -> str:
-    """Whole numbers with thin spaces: 1 234 567."""
-    return UNKNOWN if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    """1234567 → "1,234,567"."""
+    return UNKNOWN if value is None else wording.many(value)
 
 
 def _seconds(value: float | None) -> str:
-    """A duration in the unit that fits."""
-    if value is None:
-        return UNKNOWN
-    if value == 0:
-        return "0 s"
-    for limit, factor, unit in ((0.001, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1, "s"), (7200.0, 1 / 60, "min")):
-        if value < limit:
-            return f"{value * factor:.3g} {unit}" if value * factor < 100 else f"{value * factor:.0f} {unit}"
-    return f"{value / 3600:.1f} h" if value < 172_800 else f"{value / 86_400:.1f} days"
+    """A measured time in the unit that fits: "85.3 ms"."""
+    return UNKNOWN if value is None else wording.took(value)
 
 
 def _duration(value: float | None) -> str:
@@ -131,13 +134,7 @@ def _until(earliest: float, latest: float | None) -> str:
 
 
 def _bytes(value: float | None) -> str:
-    if value is None:
-        return UNKNOWN
-    for unit in ("B", "KB", "MB"):
-        if value < 1024:
-            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GB"
+    return UNKNOWN if value is None else wording.size(value)
 
 
 def _when(at_s: float | None) -> str | Markup:
@@ -168,7 +165,29 @@ def _guardrail(name: str) -> str:
 
 def _guardrail_change(value: float | None, name: str) -> str:
     """The change that a guardrail found: in points of a rate, else in parts of the champion's value."""
-    return _points(value) if name in GUARDRAILS and GUARDRAILS[name].is_rate else change_text(value)
+    if name not in GUARDRAILS or not GUARDRAILS[name].is_rate:
+        return bound_text(value)
+    return _points(None if value is None else min(1.0, max(-1.0, value)))
+
+
+def _guardrail_state(result: Any) -> str:
+    """`pass` alone is shown as a result: neither of a guardrail that nothing measures, nor of one with too few users,
+    of which results that were kept tell by their words."""
+    kept = result if isinstance(result, Mapping) else {"state": result.state, "estimate": result.estimate,
+                                                       "reason": result.reason}  # fmt: skip
+    if kept["state"] != GuardrailState.PASS:
+        return str(kept["state"])
+    if kept.get("estimate") is None:
+        return "not_measured"
+    return "no_proof" if kept["reason"].endswith("effective users") else "pass"
+
+
+def _nothing_yet(assessment: Any) -> str | None:
+    """What is to be said, alone, of a test in which an arm has had no request."""
+    names = ("champion_requests", "challenger_requests")
+    if isinstance(assessment, Mapping):
+        return wording.nothing_yet(*(assessment[name] for name in names))
+    return wording.nothing_yet(*(getattr(assessment, name) for name in names))
 
 
 def _metric(name: str) -> str:
@@ -178,7 +197,7 @@ def _metric(name: str) -> str:
 
 def _characters(mean: float) -> str:
     """A mean of ln(1 + characters) as a number of characters."""
-    return f"{math.expm1(mean):,.0f} characters"
+    return f"{wording.many(math.expm1(mean))} characters"
 
 
 def _ratio(difference: float | None) -> str:
@@ -220,12 +239,19 @@ def _part(value: float | None) -> str:
     return UNKNOWN if value is None else wording.share(value)
 
 
+def _slug(word: str) -> str:
+    """`effective users` → "effective-users"."""
+    return word.replace(" ", "-")
+
+
 FILTERS: Final[dict[str, Any]] = {
     "share": share_text,
     "part": _part,
     "change": change_text,
+    "bound": bound_text,
     "points": _points,
     "evidence": _evidence,
+    "e_value": _e_value,
     "score": _score,
     "count": _count,
     "seconds": _seconds,
@@ -249,4 +275,8 @@ FILTERS: Final[dict[str, Any]] = {
     "metric": _metric,
     "characters": _characters,
     "ratio": _ratio,
+    "slug": _slug,
+    "guardrail_state": _guardrail_state,
+    "nothing_yet": _nothing_yet,
+    "no_proof": wording.no_proof,
 }

@@ -4,8 +4,8 @@ Read from the files of a run and from the store; nothing here builds or changes 
 """
 
 from proxy.web.datasets.api import DatasetsApi
-from proxy.web.datasets.folder import SPLITS
+from proxy.web.datasets.folder import SPLITS, WHY
 from proxy.web.datasets.reader import DatasetReader
 from proxy.web.datasets.rendering import Form, Rendering, Row, render
 
-__all__ = ["SPLITS", "DatasetReader", "DatasetsApi", "Form", "Rendering", "Row", "render"]
+__all__ = ["SPLITS", "WHY", "DatasetReader", "DatasetsApi", "Form", "Rendering", "Row", "render"]

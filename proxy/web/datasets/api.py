@@ -11,12 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy.store.store import Store
-from proxy.web.datasets.folder import SPLITS
+from proxy.web.datasets.folder import SPLITS, WHY
 from proxy.web.datasets.reader import DatasetReader
 from proxy.web.numbers import whole_of
 from proxy.web.responses import ApiError, JsonResponse, reachable
 
-__all__ = ["DatasetsApi", "page_of", "split_of"]
+__all__ = ["DatasetsApi", "page_of", "split_of", "why_of"]
 
 _MAX_LINES: Final = 100
 _LAST_PAGE: Final = 10**9 - 1
@@ -50,7 +50,7 @@ class DatasetsApi:
         reader, run = self._reader(), request.path_params["run"]
         try:
             await reader.document(run, examples=0)
-            return JsonResponse(await reader.lines(run, split_of(request), page_of(request), limit))
+            return JsonResponse(await reader.lines(run, split_of(request), page_of(request), limit, why_of(request)))
         except LookupError as exc:
             raise ApiError(404, str(exc)) from exc
 
@@ -72,6 +72,14 @@ def split_of(request: Request) -> str:
     if split not in SPLITS:
         raise ApiError(400, f"split: not one of {', '.join(SPLITS)}", field="split")
     return split
+
+
+def why_of(request: Request) -> str | None:
+    """By what a request chooses lines (`why`); None without. Raises ApiError 400."""
+    why = request.query_params.get("why")
+    if why is not None and why not in WHY:
+        raise ApiError(400, f"why: not one of {', '.join(WHY)}", field="why")
+    return why
 
 
 def page_of(request: Request) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import re
+from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["SPLITS", "DatasetFolder", "DatasetLine", "LineSource", "is_run_id"]
+__all__ = ["SPLITS", "WHY", "DatasetFolder", "DatasetLine", "LineSource", "is_run_id"]
 
 SPLITS: Final = ("train", "holdout")
+WHY: Final = ("person", "own", "elsewhere", "liked", "disliked")
+"""By what lines may be chosen: whose answer it is, or how its record was voted on."""
 _FILES: Final = {"train": "data.jsonl", "holdout": "holdout.jsonl"}
 _STRIDE: Final = 256
 _FIRST_LINE: Final = 1
@@ -102,6 +105,12 @@ class DatasetFolder:
             return None
         behind = self.sources(split, first, n)
         return [DatasetLine(number=number, body=body, sources=behind.get(number, ())) for number, body in bodies]
+
+    def chosen(self, split: str, why: str) -> Sequence[int] | None:
+        """Numbers of the lines of a split whose records are there for this reason (WHY), in order; None where the
+        lineage does not tell lines, or is gone."""
+        found: Sequence[int] | None = _index_of(self.path / "lineage.csv", lambda *of: _chosen_lines(*of, split, why))
+        return found
 
     def sources(self, split: str, first: int, n: int) -> dict[int, tuple[LineSource, ...]]:
         """The records behind these lines, by line; empty where the lineage does not tell lines."""
@@ -259,6 +268,27 @@ def _lineage_index(file: Path, mtime_ns: int, size: int) -> _LineageIndex:
             offset = end
     where = {(name.decode("utf-8", "replace"), bucket): ends for (name, bucket), ends in found.items()}
     return _LineageIndex(where, told)
+
+
+@lru_cache(maxsize=16)
+def _chosen_lines(file: Path, mtime_ns: int, size: int, split: str, why: str) -> Sequence[int] | None:
+    found = array("L")
+    with file.open("rb") as rows:
+        names = _names(next(rows, b""))
+        if "line" not in names or "split" not in names:
+            return None
+        for row in rows:
+            source = _source(names, row)
+            if source is None or source.line is None or source.split != split or not _is_there(source, why):
+                continue
+            if not found or found[-1] != source.line:
+                found.append(source.line)
+    return array("L", sorted(set(found)))
+
+
+def _is_there(source: LineSource, why: str) -> bool:
+    vote = source.vote or 0.0
+    return source.author == why or (why == "liked" and vote > 0) or (why == "disliked" and vote < 0)
 
 
 def _read(file: Path, index: _LineIndex, first: int, n: int) -> Iterator[tuple[int, bytes]]:

@@ -94,9 +94,12 @@ class DatasetReader:
             "former": await self._former(run),
         }
 
-    async def lines(self, run_id: str, split: str, page: int, per_page: int) -> dict[str, Any]:
-        """A page of lines, in the order of the file: `lines` is null where the file is gone."""
+    async def lines(self, run_id: str, split: str, page: int, per_page: int, why: str | None = None) -> dict[str, Any]:
+        """A page of lines, in the order of the file: `lines` is null where the file is gone. `why`: only those whose
+        records are there for this reason."""
         folder = self.folder(run_id)
+        if why is not None:
+            return await self._chosen_lines(folder, run_id, split, page, per_page, why)
         total = await asyncio.to_thread(folder.count, split)
         lines = await self.stretch(run_id, split, (page - 1) * per_page + 1, per_page)
         return {"run": run_id, "split": split, "page": page, "per_page": per_page, "total": total, "lines": lines}
@@ -107,13 +110,46 @@ class DatasetReader:
         if first is None:
             first = max(1, (await asyncio.to_thread(folder.count, split) or 0) - n + 1)
         found = await asyncio.to_thread(folder.lines, split, first, n)
-        if found is None:
-            return None
+        return None if found is None else await self._documents(folder, manifest, split, found)
+
+    async def _chosen_lines(
+        self, folder: DatasetFolder, run_id: str, split: str, page: int, per_page: int, why: str
+    ) -> dict[str, Any]:
+        _, _, manifest = await self._found(run_id)
+        numbers = await asyncio.to_thread(folder.chosen, split, why)
+        here = [] if numbers is None else list(numbers[(page - 1) * per_page : page * per_page])
+        parts = [await asyncio.to_thread(folder.lines, split, number, 1) for number in here]
+        whole = None not in parts and await asyncio.to_thread(folder.count, split) is not None
+        found = [line for part in parts for line in part or ()]
+        return {
+            "run": run_id,
+            "split": split,
+            "page": page,
+            "per_page": per_page,
+            "total": None if numbers is None else len(numbers),
+            "lines": await self._documents(folder, manifest, split, found) if whole else None,
+        }
+
+    async def _documents(
+        self, folder: DatasetFolder, manifest: Mapping[str, Any], split: str, found: Sequence[DatasetLine]
+    ) -> list[dict[str, Any]]:
         rehearsal = summary(manifest)["rehearsal_samples"] if split == "train" else 0
         told = await asyncio.to_thread(folder.tells_lines, split, rehearsal)
         known = await self._records(_ids(source for line in found for source in line.sources))
         hidden = [self._hidden(line, known, told=told) for line in found]
         return [line_document(line, known, why) for line, why in zip(found, hidden, strict=True)]
+
+    async def left_out(self, run_id: str, reason: str) -> dict[str, Any]:
+        """The records that the build noted of those that it left out for a reason: the newest of them, with their texts
+        and numbers. Raises LookupError where nothing was left out for it."""
+        _, _, manifest = await self._found(run_id)
+        number = summary(manifest)["dropped"].get(reason)
+        if number is None:
+            raise LookupError(f"{run_id} has left nothing out for the reason {reason!r}")
+        names = list((manifest.get("examples") or {}).get(reason) or ())
+        able = [name for name in names if _RECORD_ID.fullmatch(name)]
+        rows = {} if self._store is None else await self._store.records.rows_of(able)
+        return {"reason": reason, "count": number, "rows": [(name, rows.get(name)) for name in names]}
 
     async def bodies(self, run_id: str, numbers: Sequence[int]) -> list[Any]:
         """Lines of the training file as the JSON that they are, in this order; the beginning of one too long."""

@@ -16,6 +16,7 @@ from typing import Any, Final, assert_never
 import orjson
 
 from policies.formats import Format, Holds, Member, format_of
+from policies.wording import size
 
 __all__ = ["Form", "Rendering", "Row", "render", "rows_in"]
 
@@ -313,7 +314,7 @@ def _media(role: str, what: str, part: Mapping[str, Any]) -> Row:
     else:
         data = where
     small = len(where) <= _THUMBNAIL_CHARS and _THUMBNAIL.fullmatch(where) is not None
-    text = f"[{what}, {_size(len(data) * 3 // 4)}]" if data else f"[{what}, without its data]"
+    text = f"[{what}, {size(len(data) * 3 // 4)}]" if data else f"[{what}, without its data]"
     return Row(speaker=role, text=text, form=Form.MEDIA, picture=where if small and what == "picture" else None)
 
 
@@ -325,12 +326,6 @@ def _longest_text(part: Any, depth: int = 4) -> str:
     if isinstance(part, dict) and depth:
         members = [value for name, value in part.items() if name not in ("type", "detail", "format", "media_type")]
     return max((_longest_text(member, depth - 1) for member in members), key=len, default="")
-
-
-def _size(size_bytes: int) -> str:
-    if size_bytes < 1000:
-        return f"{size_bytes} bytes"
-    return f"{size_bytes / 1000:.0f} KB" if size_bytes < 1_000_000 else f"{size_bytes / 1_000_000:.1f} MB"
 
 
 def _marked(rows: Iterator[Row], mark: str, *, taught: bool = True) -> Iterator[Row]:

@@ -1,10 +1,9 @@
-/* Ratchet: thumbs in every element with data-ratchet-record="<x-ratchet-record-id of the answer>", now or later.
+/* Ratchet: thumbs in every element with data-ratchet-record="<x-ratchet-record-id>".
 
-   data-ratchet-source   who votes, to be read
-   data-ratchet-ask      after a thumb down, ask this ("What should it have said?") and send the correction
-   data-ratchet-labels   the five texts below in your language
+   data-ratchet-source: who votes, to be read; data-ratchet-ask: asks this after a thumb down
+   and sends the correction; data-ratchet-labels: the five texts below
 
-   By hand: Ratchet.vote(recordId, 1 | 0 | -1 | null, {source, comment, correction, tags}) */
+   By hand: Ratchet.vote(recordId, 1 | 0 | -1 | null, {source, comment, …}), Ratchet.recordId(headers) */
 (() => {
   "use strict";
   const endpoint = new URL("feedback", document.currentScript.src).href;
@@ -88,5 +87,6 @@
     }
   }).observe(document, { subtree: true, childList: true, attributeFilter: ["data-ratchet-record"] });
   attachAll(document);
-  window.Ratchet = { vote };
+  const id = "x-ratchet-record-id";
+  window.Ratchet = { vote, recordId: (all) => all.get(id) ?? all.get("llm_provider-" + id) };
 })();

@@ -183,7 +183,7 @@ async def test_a_watch_in_parts_comes_out_as_it_did(store: Store, clock: ManualC
     frozen = (await story.again(holdback_share=0.0)).watch  # without a control there are no parts to count afresh
     assert frozen is not None
     assert frozen.decision is not None
-    assert "errors: 6.3 % against 0.0 %" in frozen.decision.reasons[0]  # of all hours; of the second part 12 %
+    assert "errors: 6.3 % against 0 %" in frozen.decision.reasons[0]  # of all hours; of the second part 12 %
     assert frozen.stored_requests == frozen.counted_requests == test.watch.counted_requests
 
 

@@ -10,7 +10,7 @@ from proxy.clock import ManualClock
 from proxy.store.reading.records import _SCANNED_BLOCKS, _indexed
 from proxy.store.store import Store
 from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter
-from tests.harness.exchanges import exchange
+from tests.harness.exchanges import exchange, vote
 
 USER = 7
 
@@ -90,3 +90,30 @@ async def test_records_are_found_by_a_tag(store: Store, clock: ManualClock) -> N
     view = await store.records.get(several[2].id)
     assert view is not None
     assert view.row.tags == odd
+
+
+async def test_records_are_found_by_a_tag_that_a_vote_gave_until_its_source_takes_it_away(
+    store: Store, clock: ManualClock
+) -> None:
+    rng, start_us = random.Random(6), int(clock.now() * 1e6) - 1_000_000
+    several = [exchange(start_us + i * 1000, rng, tags={"x-plan": "paid"} if i == 2 else None) for i in range(3)]
+    first, second, third = (record.id for record in several)
+    quiet = {"feedback": None, "source": "ann"}
+    votes = [
+        vote(first, start_us + 5000, rng, **quiet, tags={"topic": "returns", "odd": "yes"}),
+        vote(second, start_us + 6000, rng, **quiet, tags={"topic": "returns"}),
+        vote(second, start_us + 7000, rng, **quiet | {"source": "bob"}, tags={"topic": "returns"}),
+        vote(second, start_us + 8000, rng, **quiet, tags={"topic": "parts"}),
+        vote(first, start_us + 9000, rng, **quiet, tags={"topic": ""}),
+        vote(third, start_us + 9000, rng, **quiet, tags={"x-plan": "free"}),
+    ]
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(several), votes=tuple(votes)))
+
+    async def found(name: str, value: str) -> list[str]:
+        [(ids, _)] = await pages(store, RecordFilter(tag=(name, value)))
+        return ids
+
+    assert await found("topic", "returns") == [second], "bob's holds; ann's is another by now, and taken away"
+    assert await found("topic", "parts") == [second]
+    assert await found("odd", "yes") == [first]
+    assert await found("x-plan", "paid") == await found("x-plan", "free") == [third]

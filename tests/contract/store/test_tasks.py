@@ -147,6 +147,9 @@ async def test_a_power_estimate_reckons_with_users_requests(store: Store, clock:
     assert await _look(store, Config()) == without
 
 
+_STREAMED = RecordFlag.STREAMED
+
+
 class Turn:
     """A turn of a chat UI, all of whose requests carry one message id: two of the answer, and the title."""
 
@@ -195,6 +198,16 @@ async def test_a_vote_by_a_messages_id_goes_to_the_answer_in_whichever_order_all
 async def test_of_several_answers_it_goes_to_the_newest(store: Store, clock: ManualClock) -> None:
     turn = Turn(clock)
     await turn.happens(store, "round", "title", "answer")
+    await turn.happens(store, "vote")
+    assert await turn.voted(store) == {"answer"}
+
+
+async def test_beside_a_streamed_answer_what_was_not_streamed_is_the_uis_own(store: Store, clock: ManualClock) -> None:
+    """LibreChat's titles carry the answer's message id, and nothing says that they are titles."""
+    turn = Turn(clock)
+    for name, flags in (("round", _STREAMED), ("answer", _STREAMED), ("title", RecordFlag(0))):
+        turn.steps[name] = replace(turn.steps[name], user_hash=5, kind="chat", flags=flags)
+    await turn.happens(store, "round", "answer", "title")
     await turn.happens(store, "vote")
     assert await turn.voted(store) == {"answer"}
 

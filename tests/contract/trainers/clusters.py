@@ -120,11 +120,12 @@ class RayCluster(Cluster):
 
 
 class KubernetesApi(Cluster):
-    """The part of the API server that Jobs need, with one namespace."""
+    """The part of the API server that Jobs need, with one namespace; `entrypoint` is that of every image."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str = "ml", entrypoint: tuple[str, ...] = ()) -> None:
         super().__init__()
-        jobs, pods = "/apis/batch/v1/namespaces/ml/jobs", "/api/v1/namespaces/ml/pods"
+        self._entrypoint = [*entrypoint]
+        jobs, pods = f"/apis/batch/v1/namespaces/{namespace}/jobs", f"/api/v1/namespaces/{namespace}/pods"
         self.app = Starlette(
             routes=[
                 Route(jobs, self.create, methods=["POST"]),
@@ -141,7 +142,7 @@ class KubernetesApi(Cluster):
         if name in self.jobs:
             return _status(409, "AlreadyExists", f'jobs.batch "{name}" already exists')
         container = job["spec"]["template"]["spec"]["containers"][0]
-        self.launch(name, container["command"], job)
+        self.launch(name, container.get("command", self._entrypoint) + container.get("args", []), job)
         return JSONResponse(job, 201)
 
     async def look(self, request: Request) -> Response:

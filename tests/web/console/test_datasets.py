@@ -29,7 +29,7 @@ def test_the_head_adds_up_and_says_whose_answers_these_are(admin: Admin, page: P
     page.goto(f"{admin.url}/runs/{runs[0]}")
     page.get_by_role("link", name="Look at the data").click()
     lead = page.locator(".lead")
-    expect(lead).to_contain_text("1 990 records seen = 1 166 used + 824 left out")
+    expect(lead).to_contain_text("1,990 records seen = 1,166 used + 824 left out")
     expect(lead).to_contain_text("59 % by models trained here, 2 generations")
     expect(lead).to_contain_text("by characters / 4")
     expect(lead).to_contain_text("1.24")
@@ -38,7 +38,7 @@ def test_the_head_adds_up_and_says_whose_answers_these_are(admin: Admin, page: P
         expect(whose).to_contain_text(words)
     dropped = page.get_by_role("region", name="Left out, and why")
     dropped.get_by_text("20 examples of no feedback").click()
-    dropped.locator(".examples a").first.click()
+    dropped.locator(".examples a[href^='/records']").first.click()
     expect(page.get_by_role("heading", name="Conversation")).to_be_visible()
 
 
@@ -155,3 +155,35 @@ def test_the_api_says_the_same(admin: Admin, runs: list[str]) -> None:
         assert request(admin.url, f"/api/datasets/{path}").status == 404, path
     for query in ("limit=0", "limit=101", "limit=x", f"limit={'1' * 5000}", "page=0", "page=-1", "split=odd"):
         assert request(admin.url, f"/api/datasets/{runs[0]}/lines?{query}").status == 400, query
+
+
+def test_lines_are_chosen_by_why_they_are_there(admin: Admin, runs: list[str]) -> None:
+    everything = request(admin.url, f"/api/datasets/{runs[0]}/lines?limit=100").json()
+    by_author: dict[str, list[int]] = {}
+    for line in everything["lines"]:
+        for source in line["sources"]:
+            by_author.setdefault(source["author"], []).append(line["number"])
+    assert set(by_author) == {"person", "own", "elsewhere"}
+    for author, numbers in by_author.items():
+        found = request(admin.url, f"/api/datasets/{runs[0]}/lines?limit=100&why={author}").json()
+        assert [line["number"] for line in found["lines"]] == numbers
+        assert found["total"] == len(numbers)
+    liked = request(admin.url, f"/runs/{runs[0]}/data?why=liked").body.decode()
+    assert 'vote <span class="up">+1' in liked
+    assert 'vote <span class="down">' not in liked
+    second = request(admin.url, f"/api/datasets/{runs[0]}/lines?limit=5&page=2&why=own").json()["lines"]
+    assert [line["number"] for line in second] == by_author["own"][5:10]
+    assert request(admin.url, f"/runs/{runs[0]}/data?why=luck").status == 400
+
+
+def test_what_was_left_out_for_a_reason_is_shown_whole(admin: Admin, page: Page, runs: list[str]) -> None:
+    page.goto(f"{admin.url}/runs/{runs[0]}/data")
+    page.get_by_text("20 examples of near duplicate").click()
+    page.get_by_role("link", name="Show them whole: near duplicate").click()
+    section = page.get_by_role("region", name="Left out: near duplicate")
+    expect(section).to_contain_text("20 of 84: a build notes the newest of each reason.")
+    expect(section.locator("article")).to_have_count(20)
+    assert barriers(page) == []
+    section.locator("article a").first.click()
+    expect(page.get_by_role("heading", name="Conversation")).to_be_visible()
+    assert request(admin.url, f"/runs/{runs[0]}/data?reason=luck").status == 404

@@ -9,6 +9,7 @@ import pytest
 from markupsafe import Markup
 
 from policies.experiment import ABTestConfig, evaluate
+from policies.glossary import TERMS
 from policies.records import Arm, Outcome
 from proxy.store.tables.values import RecordFlag, RecordRow, RecordView
 from proxy.web.console.page import page_safe
@@ -56,14 +57,14 @@ def test_what_is_unknown_is_a_dash() -> None:
 def test_nothing_is_called_fair_before_there_are_users() -> None:
     env = jinja2.Environment(loader=jinja2.PackageLoader("proxy.web.console"), autoescape=True)
     env.filters |= FILTERS
-    split: Any = env.get_template("macros.html", globals={"unknown": "–"}).module
-    for users, said in ((0, "No users yet"), (5, "Users split as configured")):
+    split: Any = env.get_template("macros.html", globals={"unknown": "–", "terms": TERMS}).module
+    for users, said in ((0, "No users yet"), (5, "No proof that they differ (n = 10 users)")):
         assessment = evaluate(
             facts(arm_stats(Arm.CHAMPION, users), arm_stats(Arm.CHALLENGER, users)), ABTestConfig(), 0.0
         )
         shown = str(split.split(assessment))
         assert said in shown
-        assert ("✓" in shown) == bool(users)
+        assert "✓" not in shown, "a test that found nothing has shown nothing"
         assert "– of the" not in shown
 
 
@@ -110,3 +111,32 @@ def test_a_users_text_turns_no_line_of_a_page_around() -> None:
     assert page_safe(hebrew) == hebrew, "the marks that such a text needs stay"
     assert page_safe(Markup("<b>\u202e</b>")) == Markup("<b>\u202e</b>"), "what a template made was looked at before"
     assert page_safe(3) == 3
+
+
+def test_a_guardrail_that_nothing_measures_has_passed_nothing() -> None:
+    shown = FILTERS["guardrail_state"]
+    few = "6.3 % against 0 %, +6.3 points; 9.8 of 30 effective users"
+    assert shown({"state": "pass", "estimate": None, "reason": "no data in either arm yet"}) == "not_measured"
+    assert shown({"state": "pass", "estimate": 0.06, "reason": few}) == "no_proof"
+    assert shown({"state": "pass", "estimate": 0.01, "reason": "within the limit of 2.0 %"}) == "pass"
+    assert shown({"state": "block", "estimate": None, "reason": few}) == "block"
+
+
+def test_bounds_are_of_what_is_possible() -> None:
+    assert FILTERS["guardrail_change"](-1.7, "errors") == "−100.0 points"
+    assert FILTERS["guardrail_change"](1.7, "errors") == "+100.0 points"
+    assert FILTERS["guardrail_change"](-1.7, "quality") == "−100.0 %"
+    assert FILTERS["guardrail_change"](1.7, "quality") == "+170.0 %"
+    assert FILTERS["bound"](-2.0) == "−100.0 %"
+
+
+def test_an_arm_without_requests_is_said_alone_of_a_kept_assessment_too() -> None:
+    assert FILTERS["nothing_yet"]({"champion_requests": 3, "challenger_requests": 4}) is None
+    kept = {"champion_requests": 3, "challenger_requests": 0}
+    assert "no request yet" in FILTERS["nothing_yet"](kept)
+    env = jinja2.Environment(loader=jinja2.PackageLoader("proxy.web.console"), autoescape=True)
+    env.filters |= FILTERS
+    macros: Any = env.get_template("macros.html", globals={"unknown": "–", "terms": TERMS}).module
+    shown = str(macros.assessment(kept))
+    assert shown.count("<p") == 1
+    assert "<d" not in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import assert_never
 
@@ -16,16 +17,19 @@ from proxy.loop.ports import Deployer
 __all__ = ["build_deployer"]
 
 
-def build_deployer(config: DeployerConfig, data_dir: Path, clock: Clock | None = None) -> Deployer:
-    """The deployer that `deployer.kind` names. Raises ConfigError where its settings do not suffice."""
+def build_deployer(
+    config: DeployerConfig, data_dir: Path, clock: Clock | None = None, *, tls: ssl.SSLContext | None = None
+) -> Deployer:
+    """The deployer that `deployer.kind` names. `tls`: whom to trust beside the system's authorities.
+    Raises ConfigError where its settings do not suffice."""
     match config.kind:
         case "static":
-            return StaticDeployer(config)
+            return StaticDeployer(config, tls)
         case "command":
             return CommandDeployer(config, data_dir / "models", clock)
         case "http":
-            return HttpDeployer(config)
+            return HttpDeployer(config, tls)
         case "vllm_lora":
-            return VllmLoraDeployer(config)
+            return VllmLoraDeployer(config, tls)
         case _:
             assert_never(config.kind)

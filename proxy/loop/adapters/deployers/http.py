@@ -9,6 +9,7 @@ DELETE {url}/{model_id}   → 2xx, or 404 when it is gone already
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,9 +26,9 @@ _GONE = frozenset({404, 409, 410})
 class HttpDeployer:
     """Talks to the webhook; the deployment lives there."""
 
-    def __init__(self, config: DeployerConfig) -> None:
-        """Raises ConfigError without a url."""
-        self._hook = Webhook("deployer.url", config.url, config.token_file)
+    def __init__(self, config: DeployerConfig, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: whom to trust beside the system's authorities. Raises ConfigError without a url."""
+        self._hook = Webhook("deployer.url", config.url, config.token_file, tls=tls)
 
     async def deploy(self, model_id: int, name: str, model_path: str | None, detail: Mapping[str, Any]) -> Handle:
         """Ask for the deployment, once: the service knows it by its Idempotency-Key."""

@@ -5,6 +5,7 @@ The training's result may name the `model` to ask for, too; that is how a fine-t
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +20,10 @@ __all__ = ["StaticDeployer"]
 class StaticDeployer:
     """Nothing is started and nothing stopped."""
 
-    def __init__(self, config: DeployerConfig) -> None:
-        """`options.model` names the model to ask for; `options.health_check = "false"` trusts the url unseen."""
+    def __init__(self, config: DeployerConfig, tls: ssl.SSLContext | None = None) -> None:
+        """`options.model` names the model to ask for; `options.health_check = "false"` trusts the url unseen.
+        `tls`: whom to trust beside the system's authorities."""
+        self._tls = tls
         self._url = config.url
         self._model = config.options.get("model")
         self._health_path = config.health_path
@@ -35,7 +38,7 @@ class StaticDeployer:
 
     async def ready(self, handle: Handle) -> Readiness:
         """Whether the endpoint is healthy."""
-        reason = await why_unhealthy(handle["url"], self._health_path) if self._checked else None
+        reason = await why_unhealthy(handle["url"], self._health_path, self._tls) if self._checked else None
         return Endpoint(url=handle["url"], model=handle["model"]) if reason is None else NotReady(reason=reason)
 
     async def healthy(self, handle: Handle) -> bool:

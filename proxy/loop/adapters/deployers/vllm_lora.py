@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,20 @@ _TIMEOUT_S = 25.0  # loading reads some hundred megabytes; the loop waits 30 s f
 class VllmLoraDeployer:
     """Keeps one adapter per model on every replica. Requests ask for it by the model's name."""
 
-    def __init__(self, config: DeployerConfig) -> None:
+    def __init__(self, config: DeployerConfig, tls: ssl.SSLContext | None = None) -> None:
         """`deployer.url` is where requests go, `deployer.urls` are the replicas behind it (default: the url itself).
 
         `options.remote_path = "true"`: model paths exist on the replicas, not here. `options.probe = "false"`: no token
-        is generated before an adapter counts as ready. Raises ConfigError without any url.
+        is generated before an adapter counts as ready. `tls`: whom to trust beside the system's authorities. Raises
+        ConfigError without any url.
         """
         urls = config.urls or ((config.url,) if config.url else ())
         if not urls:
             raise ConfigError("deployer.url is not set")
         self._url = (config.url or urls[0]).rstrip("/")
-        self._replicas = [Webhook("deployer.urls", url, config.token_file, timeout_s=_TIMEOUT_S) for url in urls]
+        self._replicas = [
+            Webhook("deployer.urls", url, config.token_file, timeout_s=_TIMEOUT_S, tls=tls) for url in urls
+        ]
         self._remote_path = config.options.get("remote_path", "false") == "true"
         self._probe = config.options.get("probe", "true") != "false"
 

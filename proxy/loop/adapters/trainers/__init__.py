@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import assert_never
 
 from proxy.config.loop import TrainerConfig
@@ -10,8 +11,9 @@ from proxy.loop.ports import Trainer
 __all__ = ["build_trainer"]
 
 
-def build_trainer(config: TrainerConfig) -> Trainer:
-    """The trainer that `trainer.kind` names. Raises ConfigError where its settings do not suffice."""
+def build_trainer(config: TrainerConfig, tls: ssl.SSLContext | None = None) -> Trainer:
+    """The trainer that `trainer.kind` names. `tls`: whom to trust beside the system's authorities.
+    Raises ConfigError where its settings do not suffice."""
     # Imported here: the training process passes through this package and needs none of them.
     match config.kind:
         case "none":
@@ -29,18 +31,18 @@ def build_trainer(config: TrainerConfig) -> Trainer:
         case "http":
             from proxy.loop.adapters.trainers.http import HttpTrainer
 
-            return HttpTrainer(config)
+            return HttpTrainer(config, tls)
         case "ray":
             from proxy.loop.adapters.trainers.ray import RayTrainer
 
-            return RayTrainer(config)
+            return RayTrainer(config, tls)
         case "openai":
             from proxy.loop.adapters.trainers.openai import OpenAITrainer
 
-            return OpenAITrainer(config)
+            return OpenAITrainer(config, tls)
         case "kubernetes":
             from proxy.loop.adapters.trainers.kubernetes import KubernetesTrainer
 
-            return KubernetesTrainer(config)
+            return KubernetesTrainer(config, tls)
         case _:
             assert_never(config.kind)

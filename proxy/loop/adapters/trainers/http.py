@@ -11,6 +11,7 @@ training function returns: model_path and metrics.
 
 from __future__ import annotations
 
+import ssl
 from urllib.parse import quote
 
 from proxy.config.loop import TrainerConfig
@@ -29,9 +30,9 @@ class HttpTrainer:
 
     kind = "http"
 
-    def __init__(self, config: TrainerConfig) -> None:
+    def __init__(self, config: TrainerConfig, tls: ssl.SSLContext | None = None) -> None:
         """Raises ConfigError without a url."""
-        self._hook = Webhook("trainer.url", config.url, config.token_file)
+        self._hook = Webhook("trainer.url", config.url, config.token_file, tls=tls)
 
     async def start(self, run: TrainingRun) -> Handle:
         """Hand the run over, once: the service knows it by its Idempotency-Key."""

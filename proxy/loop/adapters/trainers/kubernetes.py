@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,13 @@ class KubernetesTrainer:
 
     kind = "kubernetes"
 
-    def __init__(self, config: TrainerConfig) -> None:
+    def __init__(self, config: TrainerConfig, tls: ssl.SSLContext | None = None) -> None:
         """`options`: manifest (needed), namespace (default "default"), ca_file.
 
         Raises ConfigError without a url or a readable manifest of kind Job.
         """
         options = config.options
-        self._api = Webhook("trainer.url", config.url, config.token_file, ca_file=options.get("ca_file"))
+        self._api = Webhook("trainer.url", config.url, config.token_file, ca_file=options.get("ca_file"), tls=tls)
         self._namespace = options.get("namespace", "default")
         if "manifest" not in options:
             raise ConfigError("trainer.options.manifest is not set; set it to a file with a Kubernetes Job in JSON")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class OpenAITrainer:
 
     kind = "openai"
 
-    def __init__(self, config: TrainerConfig) -> None:
+    def __init__(self, config: TrainerConfig, tls: ssl.SSLContext | None = None) -> None:
         """`options`: model (what to fine-tune; needed), suffix, n_epochs, url (where the result is served).
 
         Raises ConfigError without a model.
@@ -59,8 +60,8 @@ class OpenAITrainer:
         self._model = config.options.get("model")
         if not self._model:
             raise ConfigError("trainer.options.model is not set; set it to the model to fine-tune")
-        self._api = Webhook("trainer.url", config.url or "https://api.openai.com/v1", config.token_file)
-        self._files = Webhook("trainer.url", self._api.url, config.token_file, timeout_s=_UPLOAD_S)
+        self._api = Webhook("trainer.url", config.url or "https://api.openai.com/v1", config.token_file, tls=tls)
+        self._files = Webhook("trainer.url", self._api.url, config.token_file, timeout_s=_UPLOAD_S, tls=tls)
         self._options = config.options
 
     async def start(self, run: TrainingRun) -> Handle:

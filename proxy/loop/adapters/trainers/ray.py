@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import ssl
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,14 +37,14 @@ class RayTrainer:
 
     kind = "ray"
 
-    def __init__(self, config: TrainerConfig) -> None:
+    def __init__(self, config: TrainerConfig, tls: ssl.SSLContext | None = None) -> None:
         """`options`: data_url, runtime_env (JSON), entrypoint_num_cpus, entrypoint_num_gpus, entrypoint_memory.
 
         Raises ConfigError without a url or a command, and where `runtime_env` is no JSON object.
         """
         if not config.command:
             raise ConfigError("trainer.command is empty; on Ray it is the job's entrypoint")
-        self._ray = Webhook("trainer.url", config.url, config.token_file, timeout_s=_TIMEOUT_S)
+        self._ray = Webhook("trainer.url", config.url, config.token_file, timeout_s=_TIMEOUT_S, tls=tls)
         self._command = config.command
         self._data_url = config.options.get("data_url", "").rstrip("/") or None
         self._resources = {name: float(config.options[name]) for name in _NUMBERS if name in config.options}

@@ -7,18 +7,32 @@
   const $ = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // Relative times. The server writes UTC; how long ago that is, only the reader's clock knows.
+  // Times. The server writes UTC; the reader's own time of day, and how long ago that is, only the browser knows.
   function ago(seconds) {
     const s = Math.abs(seconds);
     const [n, unit] = s < 90 ? [s, "s"] : s < 5400 ? [s / 60, "min"] : s < 172800 ? [s / 3600, "h"] : [s / 86400, "days"];
     return seconds < 0 ? `in ${Math.round(n)} ${unit}` : `${Math.round(n)} ${unit} ago`;
   }
+  const two = (n) => String(n).padStart(2, "0");
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "your time zone";
   function tellTimes() {
     for (const time of all("time")) {
-      const text = ago((Date.now() - Date.parse(time.dateTime)) / 1000);
-      if (time.dataset.ago !== text) time.dataset.ago = text;
+      const at = new Date(time.dateTime), known = !Number.isNaN(at.valueOf());
+      if (!known) continue;
+      const utc = at.toISOString().slice(0, 19).replace("T", " "), beside = [];
+      if (at.getTimezoneOffset()) {
+        const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+        const local = `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+        if (time.textContent !== local) time.textContent = local;
+        time.title = `${local} in ${zone}, ${utc} UTC`;
+        beside.push(`${utc.slice(0, 10) === day ? utc.slice(11) : utc.slice(5)} UTC`);
+      }
+      if (!time.closest("figure")) beside.push(ago((Date.now() - at) / 1000));
+      if (time.dataset.beside !== beside.join(", ")) time.dataset.beside = beside.join(", ");
     }
   }
+  if (new Date().getTimezoneOffset() && $("#zone")) $("#zone").textContent = `times in ${zone}, UTC beside them`;
+  document.addEventListener("times", () => { tellTimes(); reachable(); });
 
   // Refresh: one event that live regions listen to, only while the tab is in view.
   const state = $("#live-state");
@@ -51,6 +65,9 @@
         target.textContent = `Not done: the answer was ${xhr.status}.`;
         event.detail.shouldSwap = false;
       }
+    } else if (target.id === "command-situation") {
+      const asked = event.detail.pathInfo.requestPath; // another order may have been opened since
+      event.detail.shouldSwap &&= asked.endsWith(`/${dialog.querySelector("form").elements.verb.value}`);
     } else if (target.id === "live" && event.detail.shouldSwap) {
       // the same text again would only cost the reader's selection and focus
       const edition = xhr.getResponseHeader("x-ratchet-edition");
@@ -64,9 +81,8 @@
     if (event.detail.pathInfo?.requestPath === "/logout" && !event.detail.successful) leaving = false;
     if (target.id === "live") told(xhr.status > 0 && xhr.status < 500);
   });
+  document.addEventListener("htmx:afterSwap", () => { tellTimes(); reachable(); }); // before it is painted
   document.addEventListener("htmx:afterSettle", () => {
-    tellTimes();
-    reachable();
     const chip = $("#phase");
     if (chip && chip.dataset.phase !== phase) {
       phase = chip.dataset.phase;
@@ -75,9 +91,30 @@
     if ($("[data-command=done]")) send("tick");
   });
 
-  // Tables that are wider than their card: a keyboard can scroll them, and a screen reader knows what they are.
+  // Tables that are wider than their card become lists: each cell with the name of its column before it. What still is
+  // wider (charts' numbers) a keyboard can scroll, and a screen reader knows what it is.
+  function labelled(table) {
+    if (table.dataset.labelled) return;
+    table.dataset.labelled = "yes";
+    const names = all("thead th", table).map((th) => [...th.childNodes].filter((node) => !node.classList?.contains("what")).map((node) => node.textContent).join("").trim());
+    for (const row of all("tbody tr", table)) {
+      let column = 0;
+      for (const cell of row.cells) {
+        const whole = cell.colSpan >= names.length;
+        if (cell.tagName === "TD" && !whole && names[column]) cell.dataset.label = names[column];
+        column += cell.colSpan;
+      }
+    }
+  }
   function reachable() {
     for (const box of all(".scroll")) {
+      const table = $("table", box);
+      if (table?.tHead && !box.closest("figure")) {
+        labelled(table);
+        table.classList.remove("stacked");
+        table.classList.toggle("stacked", innerWidth <= 640 || box.scrollWidth > box.clientWidth + 1);
+      }
+      box.classList.toggle("cut", box.scrollWidth > box.clientWidth + 1);
       const wide = box.scrollWidth > box.clientWidth && !$("a, button, input, summary", box);
       if (wide) {
         box.tabIndex = 0;
@@ -101,6 +138,8 @@
     $("#command-title").textContent = name;
     $("#command-about").textContent = about;
     $("#command-answer").replaceChildren();
+    $("#command-situation").replaceChildren();
+    htmx.ajax("GET", `/actions/about/${verb}`, { target: "#command-situation", swap: "innerHTML" });
     form.elements.verb.value = verb;
     form.elements.run.value = run ?? "";
     form.elements.why.value = "";
@@ -119,6 +158,15 @@
     (form.elements[{ share: "share", challenge: "url" }[verb]] ?? form.elements.why).focus();
   }
   dialog?.addEventListener("submit", (event) => remember("ratchet-who", event.target.elements.who.value));
+
+  // What a word means: beside the "?" that was pressed; where there is no room, at the foot of the page.
+  document.addEventListener("toggle", (event) => {
+    const note = event.target, asked = event.newState === "open" && note.matches?.(".meaning") && $(`[popovertarget="${note.id}"]:focus, [popovertarget="${note.id}"]:hover`);
+    if (!asked || innerWidth <= 640) return;
+    const at = asked.getBoundingClientRect(), { width, height } = note.getBoundingClientRect();
+    const below = at.bottom + 6 + height < innerHeight;
+    note.style.inset = `${below ? at.bottom + 6 : Math.max(6, at.top - height - 6)}px auto auto ${Math.max(6, Math.min(at.left - 12, innerWidth - width - 12))}px`;
+  }, true);
 
   // Themes.
   $("#theme")?.addEventListener("click", () => {

@@ -1,0 +1,85 @@
+"""Other names of a record: what its provider, its client or the UI before it calls the same answer.
+
+A vote that comes from elsewhere names the answer as its sender does: by a message, a trace or a run. Those names stand
+in headers (`capture.alias_headers`). They need not be unique: all requests of one turn of a chat carry the same; which
+of them is meant is decided where votes are joined (`proxy.store.ingest.namesakes`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Final
+
+from proxy.config.serving import HASHED_ALIAS, CaptureConfig
+from proxy.wire.extract.values import REDACTED
+
+__all__ = ["MAX_ALIASES", "AliasReader"]
+
+MAX_ALIASES: Final = 16
+"""Of one record; each is a row."""
+_SHORTEST: Final = 8
+"""What is shorter (`id: 1`) names something else."""
+_LONGEST: Final = 256
+_OWN: Final = ("x-ratchet-request-id", "x-request-id")
+_ANSWERED: Final = (
+    "x-request-id", "request-id", "x-litellm-call-id", "x-amzn-requestid", "helicone-id", "x-portkey-trace-id",
+)  # fmt: skip
+"""Of the answer's headers."""
+_LANGFUSE_ID: Final = 32
+"""Hex digits of a trace's id."""
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?", re.ASCII)
+_RUN: Final = re.compile(r"\d{8}T\d{12}Z([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.ASCII)
+_NO_SPAN: Final = re.compile(r"0+")
+_UNFILLED: Final = re.compile(r"\{\{.*\}\}")
+
+
+class AliasReader:
+    """Finds the names of records in their headers. Stateless between calls."""
+
+    def __init__(self, capture: CaptureConfig) -> None:
+        self._headers: Final = [
+            (header.removesuffix(HASHED_ALIAS).lower(), _reader(header.lower())) for header in capture.alias_headers
+        ]
+
+    def of(self, provider_id: str | None, asked: Mapping[str, str], answered: Mapping[str, str]) -> tuple[str, ...]:
+        """All names, each once: the answer's own id, then what the headers of request and answer say (lower-case
+        names). What redaction has cut into is no name."""
+        found = [provider_id, *(asked.get(name) for name in _OWN), *(answered.get(name) for name in _ANSWERED)]
+        found += self._configured(asked)
+        return tuple(dict.fromkeys(name for name in found if name and _is_alias(name)))[:MAX_ALIASES]
+
+    def _configured(self, asked: Mapping[str, str]) -> Iterator[str]:
+        for name, read in self._headers:
+            value = asked.get(name, "").strip()
+            if value and not _UNFILLED.fullmatch(value):
+                yield from read(value)
+
+
+def _reader(header: str) -> Callable[[str], Iterable[str]]:
+    """What makes names of that header's value."""
+    if header.endswith(HASHED_ALIAS):
+        return _hashed
+    return {"traceparent": _trace_and_span, "langsmith-trace": _runs}.get(header, lambda value: (value,))
+
+
+def _hashed(value: str) -> tuple[str]:
+    """As LibreChat names the trace of a message."""
+    return (sha256(value.encode()).hexdigest()[:_LANGFUSE_ID],)
+
+
+def _trace_and_span(value: str) -> tuple[str, ...]:
+    """Of W3C's trace context; zeros stand for none."""
+    found = _TRACEPARENT.fullmatch(value)
+    return () if found is None else tuple(name for name in found.groups() if not _NO_SPAN.fullmatch(name))
+
+
+def _runs(value: str) -> tuple[str, ...]:
+    """The run that asks, and the one at the root of its trace: a "dotted order" has a time and an id for each."""
+    places = value.split(".")
+    return tuple(found[1] for place in (places[-1], places[0]) if (found := _RUN.fullmatch(place)))
+
+
+def _is_alias(name: str) -> bool:
+    return _SHORTEST <= len(name) <= _LONGEST and REDACTED not in name

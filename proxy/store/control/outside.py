@@ -1,0 +1,67 @@
+"""Votes that live in another system and are fetched from it: how far each is known here.
+
+The votes themselves are rows of `feedback`, as all are. These rows say which of them were fetched, so that nothing is
+asked for twice, and what has to be taken back once it is gone over there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+
+from proxy.store.engine.database import Database
+from proxy.store.engine.dialect import any_of, upsert
+from proxy.store.tables.schema import feedback, outside_votes
+
+__all__ = ["OutsideVote", "OutsideVotes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideVote:
+    """One vote of another system."""
+
+    id: str
+    """As that system calls it."""
+    changed_s: int
+    """When it was changed there, by its clock: Unix seconds."""
+    fid: str
+    """The vote that was made of it."""
+    alias: str | None
+    """The name by which that one knows its answer; None where it was no vote on an answer."""
+
+
+class OutsideVotes:
+    """The `outside_votes` table; `system` names one installation of another system."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def of(self, system: str) -> dict[str, OutsideVote]:
+        """All that are known, by their id."""
+        query = sa.select(outside_votes).where(outside_votes.c.system == system)
+        async with self._db.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return {row.id: OutsideVote(id=row.id, changed_s=row.changed_s, fid=row.fid, alias=row.alias) for row in rows}
+
+    async def put(self, system: str, votes: Sequence[OutsideVote]) -> None:
+        """They are known as they are now."""
+        if votes:
+            async with self._db.write() as connection:
+                await upsert(connection, outside_votes, [{"system": system, **asdict(vote)} for vote in votes])
+
+    async def remove(self, system: str, ids: Iterable[str]) -> None:
+        """They are gone."""
+        mine = outside_votes.c.system == system
+        async with self._db.write() as connection:
+            await connection.execute(
+                sa.delete(outside_votes).where(mine, any_of(connection, outside_votes.c.id, list(ids)))
+            )
+
+    async def voters(self, fids: Sequence[str]) -> dict[str, tuple[str | None, str]]:
+        """Record (None: it is not there yet) and source of those of these votes that are kept, by vote."""
+        async with self._db.read() as connection:
+            query = sa.select(feedback.c.fid, feedback.c.record_id, feedback.c.source)
+            rows = await connection.execute(query.where(any_of(connection, feedback.c.fid, list(fids))))
+            return {row.fid: (row.record_id, row.source) for row in rows}

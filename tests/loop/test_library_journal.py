@@ -1,0 +1,152 @@
+"""What the library has logged survives the process that logged it, and costs next to nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from proxy import UsageLogger
+from proxy.cli.app import app
+from proxy.loop.library.journal import TOO_MANY, LoggedCall
+from tests.harness.tables import sqlite_with_tables
+
+KILLED = """
+import os, signal, sys
+from proxy import UsageLogger
+usage = UsageLogger(sys.argv[1])
+usage.background.run(lambda usage: usage.one_commit.acquire())  # nothing is stored from now on
+print(*(usage.log(f"q {n}", "r", "m", user="ann", tags={"plan": "free"}) for n in range(3)), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    sqlite_with_tables(tmp_path / "usage.db")
+    return tmp_path / "usage.db"
+
+
+def stored(path: Path) -> int:
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM records").fetchone()[0])
+
+
+def test_calls_of_a_killed_process_are_stored_by_the_next(path: Path) -> None:
+    process = subprocess.run([sys.executable, "-c", KILLED, str(path)], capture_output=True, text=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    ids = process.stdout.split()
+    assert len(ids) == 3
+    assert stored(path) == 0
+    (file,) = (path.parent / "usage.db-log").glob("*.jsonl")
+    assert file.stat().st_mode & 0o077 == 0
+    assert b"ann" not in file.read_bytes(), "of a user only the keyed hash is written"
+    with file.open("ab") as torn:
+        torn.write(b'["0193')  # of a line that it did not finish
+    with UsageLogger(path) as usage:
+        assert {record["record_id"] for record in usage.get_records()} == set(ids)
+        assert usage.record_feedback(ids[0], 1)
+    assert not file.exists()
+    with UsageLogger(path) as usage:
+        assert usage.get_statistics()["total"] == 3, "once"
+
+
+def test_commands_see_what_a_killed_process_had_logged(tmp_path: Path) -> None:
+    """Whoever deletes a user means that, too."""
+    sqlite_with_tables(tmp_path / "ratchet.db")
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "ratchet.db")], capture_output=True, check=False)
+    here = ["--data-dir", str(tmp_path), "--json"]
+    listed = CliRunner().invoke(app, ["records", "list", *here])
+    assert len(json.loads(listed.stdout)) == 3, listed.output
+    deleted = CliRunner().invoke(app, ["records", "delete", "--user", "ann", "--yes", *here])
+    assert json.loads(deleted.stdout)["records"] == 3
+    assert list((tmp_path / "ratchet.db-log").iterdir()) == []
+
+
+def test_a_vote_right_behind_its_call_finds_it(path: Path) -> None:
+    with UsageLogger(path) as usage:
+        assert all(usage.record_feedback(usage.log(f"q {n}", "r", "m"), 1) for n in range(5))
+        assert usage.get_statistics()["positive"] == 5
+
+
+def test_closing_stores_what_waits(path: Path) -> None:
+    with UsageLogger(path) as usage:
+        for number in range(700):
+            usage.log(f"q {number}", "r", "m")
+    assert stored(path) == 700
+    assert list((path.parent / "usage.db-log").iterdir()) == []
+
+
+def test_a_program_that_closes_nothing_loses_nothing(path: Path) -> None:
+    code = "import sys; from proxy import UsageLogger; UsageLogger(sys.argv[1]).log('q', 'r', 'm')"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    with UsageLogger(path) as usage:
+        assert usage.get_statistics()["total"] == 1
+
+
+def test_one_call_that_the_store_refuses_keeps_no_other_out(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nameless = LoggedCall("", None, None, 1.0, None, "nameless", "r", {})  # type: ignore[arg-type]
+    with UsageLogger(path) as usage:
+        usage.log("before", "r", "m")
+        usage.background.opened()[1].journal.add(1.7e9, nameless)  # past the checks of `log`
+        usage.log("after", "r", "m")
+        assert {record["query"] for record in usage.get_records()} == {"before", "after"}
+    assert "one logged call is left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"query": 5}, "query: is of type int"),
+        ({"response": {"a": 1}}, "response: is of type dict"),
+        ({"model": None}, "model: is of type NoneType"),
+        ({"query": "torn \ud83d"}, "not text that can be stored"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_when_it_is_logged(path: Path, given: dict[str, Any], said: str) -> None:
+    with UsageLogger(path) as usage:
+        with pytest.raises((TypeError, ValueError), match=re.escape(said)):
+            usage.log(**({"query": "q", "response": "r", "model": "m"} | given))
+        assert usage.get_statistics()["total"] == 0
+
+
+def test_who_logs_faster_than_the_store_takes_waits_for_it(path: Path) -> None:
+    with UsageLogger(path) as usage:
+        for number in range(TOO_MANY + 10):
+            usage.log(f"q {number}", "r", "m")
+            assert usage.background.opened()[1].journal.waiting < TOO_MANY
+
+
+def test_the_import_brings_none_of_what_the_first_call_needs() -> None:
+    """An application starts with it: CPU time is what modules cost, and these are the dear ones."""
+    code = """
+import sys
+from proxy import (ABTestConfig, ContinuousLearningLoop, DataGeneratorConfig, Feedback, GuardrailConfig, LoopConfig,
+    ModelChoice, TrainingDataGenerator, TriggerConfig, UsageLogger)
+print(*sorted(sys.modules))
+"""
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    dear = {"sqlalchemy", "alembic", "aiohttp", "aiosqlite", "asyncpg", "msgspec", "starlette", "typer", "rich"}
+    assert dear & set(modules) == set()
+    assert len(modules) < 300, modules
+    assert len([name for name in modules if name.startswith(("proxy", "policies"))]) < 90
+
+
+def test_logging_makes_one_transaction_of_many_calls(path: Path) -> None:
+    """Why a call costs microseconds: what is counted is transactions, not time."""
+    with UsageLogger(path) as usage:
+        usage.get_statistics()
+        for number in range(400):
+            usage.log(f"q {number}", "r", "m")
+        assert usage.get_statistics()["total"] == 400
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        (batches,) = connection.execute("SELECT SUM(segment) FROM spool_positions").fetchone()
+    assert batches < 100

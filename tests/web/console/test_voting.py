@@ -1,0 +1,266 @@
+"""Votes, corrections and tags that a person gives on a record's page, and takes back."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from playwright.sync_api import Browser, Page, expect
+
+from policies.ballots import FULL_TRUST, BallotTrust
+from proxy.store.tables.values import VoteView
+from proxy.web.console.voting import Said, before_the_last, given_tags, said_by, votes_for
+from tests.harness.axe import barriers, unfold
+from tests.harness.chromium import watched_page
+from tests.harness.console_data import Admin, ConsoleStage
+from tests.harness.serve import Answer, request
+
+FORM = {"content-type": "application/x-www-form-urlencoded", "x-ratchet-csrf": "1"}
+RECORD = "0" * 32
+
+
+@pytest.fixture(scope="module")
+def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
+    with Admin(ConsoleStage(tmp_path_factory.mktemp("voting"), hours=2)) as admin:
+        yield admin
+
+
+def give(admin: Admin, record: str, **fields: str) -> Answer:
+    admin.stage.clock.advance(1)
+    body = urlencode({"who": "ann", **fields}).encode()
+    return request(admin.url, f"/records/{record}/votes", method="POST", body=body, headers=FORM)
+
+
+def unvoted(admin: Admin) -> str:
+    """A record that nobody has voted on, and another at each call."""
+    rows = request(admin.url, "/api/records?feedback=none&outcome=ok&limit=200").json()["records"]
+    return str(next(row["id"] for row in rows if not votes_of(admin, row["id"])))
+
+
+def votes_of(admin: Admin, record: str) -> list[dict[str, Any]]:
+    return list(request(admin.url, f"/api/records/{record}").json()["votes"])
+
+
+def record_of(admin: Admin, record: str) -> dict[str, Any]:
+    return dict(request(admin.url, f"/api/records/{record}").json())
+
+
+def test_a_vote_counts_once_it_is_stored_and_says_so_until_then(admin: Admin) -> None:
+    record = unvoted(admin)
+    answer = give(admin, record, act="up")
+    assert answer.status == 200
+    assert b"It counts as soon as the store has it" in answer.body
+    assert "SameSite=strict" in answer.headers["set-cookie"]
+    assert record_of(admin, record)["feedback"] is None
+    seen = re.search(rb"votes\?seen=([0-9a-f]{32})", answer.body)
+    assert seen is not None
+    there = f"/records/{record}/votes?seen={seen[1].decode()}"
+    assert b'data-command="pending"' in request(admin.url, there).body
+    admin.stage.clock.advance(60)
+    assert "not counted for 60 s: the store is behind" in request(admin.url, there).body.decode()
+    admin.ingest()
+    shown = request(admin.url, there).body
+    assert b"pending" not in shown
+    assert b"Counted." in shown
+    vote = votes_of(admin, record)[-1]
+    assert (vote["source"], vote["feedback"], vote["counts"], vote["token"]) == ("console:ann", 1, True, True)
+    assert record_of(admin, record)["feedback"] == 1
+
+
+def test_undo_takes_a_vote_back_and_restores_what_was_said_before(admin: Admin) -> None:
+    record = unvoted(admin)
+    for act, mean in (("up", 1), ("down", -1), ("undo", 1), ("undo", -1)):
+        assert give(admin, record, act=act).status == 200
+        admin.ingest()
+        assert record_of(admin, record)["feedback"] == mean
+    fresh = unvoted(admin)
+    give(admin, fresh, act="down")
+    admin.ingest()
+    give(admin, fresh, act="undo")
+    admin.ingest()
+    assert record_of(admin, fresh)["feedback"] is None
+    assert [vote["retracted"] for vote in votes_of(admin, fresh)] == [False, True]
+
+
+def test_a_correction_is_kept_under_another_thumb_and_goes_with_its_undo(admin: Admin) -> None:
+    record = unvoted(admin)
+    give(admin, record, act="down")
+    admin.ingest()
+    give(admin, record, act="say", correction="The part is called B-7.", comment="checked in the list")
+    admin.ingest()
+    vote = votes_of(admin, record)[-1]
+    assert (vote["correction"], vote["comment"]) == ("The part is called B-7.", "checked in the list")
+    give(admin, record, act="undo")
+    admin.ingest()
+    assert record_of(admin, record)["feedback"] == -1, "the thumb stays"
+    assert [v["correction"] for v in votes_of(admin, record) if v["counts"]] == [None]
+
+
+def test_a_tag_is_found_and_can_be_taken_away(admin: Admin) -> None:
+    record = unvoted(admin)
+    for tag in ("topic=returns", "odd"):
+        assert give(admin, record, act="tag", tag=tag).status == 200
+        admin.ingest()
+
+    def found(tag: str) -> list[str]:
+        return [row["id"] for row in request(admin.url, f"/api/records?tag={tag}").json()["records"]]
+
+    assert found("topic=returns") == found("tag=odd") == [record]
+    assert b"topic=returns" in request(admin.url, f"/records/{record}").body
+    assert give(admin, record, untag="topic").status == 200
+    admin.ingest()
+    assert found("topic=returns") == []
+    assert found("tag=odd") == [record]
+    give(admin, record, act="tag", tag="topic=parts", who="bob")
+    admin.ingest()
+    assert found("topic=parts") == [record]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"act": "say"}, "Write what the answer should have been, or a comment."),
+        ({"act": "tag", "tag": "a="}, "Write a tag as name=value or as one word"),
+        ({"act": "tag", "tag": "x" * 201}, "at most 200 characters"),
+        ({"act": "undo", "who": "nobody"}, "so nothing can be undone"),
+        ({"untag": "none"}, "That would change nothing."),
+        ({"act": "say", "comment": "x" * 10_001}, "The comment has 10,001 characters; the limit is 10,000."),
+        ({}, "Vote, say what it should have been"),
+    ],
+)
+def test_what_means_nothing_is_refused_with_a_sentence(admin: Admin, fields: dict[str, str], sentence: str) -> None:
+    answer = give(admin, unvoted(admin), **fields)
+    assert answer.status == 422
+    assert sentence in answer.body.decode()
+    assert answer.headers["hx-retarget"] == "#vote-answer"
+
+
+def test_nobody_elses_page_can_vote_and_no_markup_gets_through(admin: Admin) -> None:
+    record = unvoted(admin)
+    body = urlencode({"act": "up", "who": "mallory"}).encode()
+    for headers in (
+        {"content-type": FORM["content-type"]},
+        FORM | {"sec-fetch-site": "cross-site"},
+        FORM | {"host": "rebound.example"},
+    ):
+        assert request(admin.url, f"/records/{record}/votes", method="POST", body=body, headers=headers).status == 403
+    give(admin, record, act="say", comment="<script>alert(1)</script>", who="<b>x</b>")
+    give(admin, record, act="tag", tag="<i>=<u>")
+    admin.ingest()
+    assert [vote["source"] for vote in votes_of(admin, record)] == ["console:<b>x</b>", "console:ann"]
+    shown = request(admin.url, f"/records/{record}").body
+    for markup in (b"<script>alert", b"<b>x", b"<u>"):
+        assert markup not in shown
+    assert give(admin, "f" * 32, act="up").status == 404
+    assert request(admin.url, f"/records/{record}/votes?seen=x").status == 404
+
+
+@pytest.mark.slow
+def test_in_a_browser_the_numbers_follow_by_themselves(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    with watched_page(browser, width=390) as page:
+        page.goto(f"{admin.url}/records/{record}")
+        page.get_by_label("Who you are").and_(page.locator(".vote input")).fill("eve")
+        give_here(admin, page, "Good")
+        expect(page.locator("#vote-answer")).to_have_text("Counted. The numbers above have it.")
+        expect(page.locator("#fact-votes")).to_have_text("+1")
+        expect(page.locator("#vote-up")).to_have_attribute("aria-pressed", "true")
+        give_here(admin, page, "Undo my last")
+        expect(page.locator("#fact-votes")).to_have_text("–")
+        expect(page.locator("#vote-up")).to_have_attribute("aria-pressed", "false")
+        page.get_by_text("Correct it, or comment").click()
+        page.get_by_label("It should have been").fill("Use B-7.")
+        give_here(admin, page, "Keep it")
+        expect(page.locator("#record-votes")).to_contain_text("Should have been: Use B-7.")
+        page.get_by_text("Tag it").click()
+        page.get_by_label("Tag name=value").fill("topic=parts")
+        give_here(admin, page, "Tag")
+        expect(page.locator("#record-votes")).to_contain_text("topic=parts console:eve")
+        page.reload()
+        expect(page.locator(".vote input[name=who]")).to_have_value("eve")
+        unfold(page)
+        assert barriers(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def give_here(admin: Admin, page: Page, name: str) -> None:
+    """Press a button of the form; the vote that comes of it is stored once the page says that it is kept."""
+    admin.stage.clock.advance(1)
+    page.locator(".vote").get_by_role("button", name=name, exact=True).click()
+    expect(page.locator("#record-votes")).to_contain_text("Kept. It counts as soon as")
+    admin.ingest()
+    expect(page.locator("#record-votes")).not_to_contain_text("Kept.")
+
+
+# What a history of votes means: pure
+
+
+def vote(number: int, **fields: Any) -> VoteView:
+    values = {field.name: None for field in dataclasses.fields(VoteView)} | {
+        "fid": f"{number:032x}",
+        "source": "console:ann",
+        "retracted": False,
+        "tags": {},
+        "created_us": number,
+        "effective": True,
+        "trust": FULL_TRUST,
+        "whole": False,
+        "copied": False,
+    }
+    return VoteView(**values | fields)
+
+
+def test_only_ones_own_votes_are_ones_own() -> None:
+    votes = [vote(1, feedback=1), vote(2, source="app", feedback=-1), vote(3, feedback=-1, trust=BallotTrust.THUMB)]
+    assert said_by(votes, "console:ann") == Said(thumb=1)
+    assert before_the_last(votes, "console:bob") is None
+    assert before_the_last(votes, "console:ann") == Said()
+    assert (
+        given_tags([vote(1, tags={"a": "1"}), vote(2, tags={"a": ""}), vote(3, source="x", tags={"a": "2"})])[0].source
+        == "x"
+    )
+
+
+SAID = st.builds(
+    Said,
+    thumb=st.sampled_from([None, 1, 0, -1]),
+    correction=st.sampled_from([None, "a", "b"]),
+    tags=st.dictionaries(st.sampled_from("xyz"), st.sampled_from(["", "1", "2"]), max_size=3),
+)
+
+
+@given(states=st.lists(SAID, min_size=1, max_size=6))
+def test_whatever_was_said_votes_lead_to_what_is_wanted_and_undo_leads_back(states: list[Said]) -> None:
+    history: list[VoteView] = []
+
+    def now() -> Said:
+        return said_by(history, "console:ann")
+
+    def say(wanted: Said) -> bool:
+        given_now = votes_for(RECORD, "console:ann", now(), wanted)
+        at = len(history) + 1
+        for one in given_now:
+            says = dict(one.says)
+            retracted = "feedback" in says and says["feedback"] is None
+            history.append(vote(len(history) + 1, **says, tags=one.tags, retracted=retracted, created_us=at))
+        return bool(given_now)
+
+    def same(one: Said, other: Said) -> bool:
+        tags = [{name: value for name, value in said.tags.items() if value} for said in (one, other)]
+        return (one.thumb, one.correction, tags[0]) == (other.thumb, other.correction, tags[1])
+
+    for wanted in states:
+        before = now()
+        changed = say(wanted)
+        assert same(now(), wanted)
+        if changed:
+            back = before_the_last(history, "console:ann")
+            assert back is not None
+            assert same(back, before)
+            say(back)
+            assert same(now(), before)
+            say(wanted)
