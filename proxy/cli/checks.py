@@ -155,6 +155,8 @@ def _notes(config: Config) -> list[str]:
         notes.append("trainer.kind is none: the loop only prepares training data")
     if config.capture.enabled is False:
         notes.append("capture.enabled is false: without bodies nothing can be trained on")
+    if config.telemetry.otlp_endpoint is not None and config.telemetry.otlp_content:
+        notes.append("telemetry.otlp_content is true: what users said is sent to telemetry.otlp_endpoint")
     if config.spool.fsync == "never":
         notes.append("spool.fsync is never: a power cut may lose any number of records")
     if config.gateway.expose_arm and config.sticky.trust != "all":

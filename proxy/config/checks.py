@@ -87,6 +87,7 @@ def contradictions(config: Any) -> Iterator[Problem]:
         yield from _task_patterns(config)
         yield from _adapters(config)
         yield from _judge(config)
+        yield from _receivers(config)
         yield from _open_webui(config)
         yield from _recorded_headers(config)
         yield from _redaction(config)
@@ -111,6 +112,14 @@ def _judge(config: Config) -> Iterator[Problem]:
     if {"messages", "model"} & judge.options.keys():
         yield Problem(
             "judge.options", "has messages or model, which are set by us; leave them out, and use judge.model"
+        )
+
+
+def _receivers(config: Config) -> Iterator[Problem]:
+    named, urls = len(config.notify.kinds), len(config.notify.urls)
+    if named > urls:
+        yield Problem(
+            "notify.kinds", f"has {named} entries for {urls} notify.urls; write one for each URL, in their order"
         )
 
 

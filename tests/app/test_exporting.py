@@ -16,7 +16,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from proxy.app.exporting import TelemetryOut
 from proxy.clock import ManualClock
-from proxy.config import parse_config
+from proxy.config import load_config, parse_config, public_document
 from proxy.config.model import TelemetryConfig
 from proxy.config.programs import OtlpTarget, otlp_target
 from proxy.errors import ConfigError
@@ -136,3 +136,15 @@ def test_a_setting_that_cannot_be_used_is_named(changes: dict[str, Any], complai
         parse_config({"telemetry": changes})
     assert complaint in str(raised.value).replace('"', "'")
     assert "sk-123" not in str(raised.value)
+
+
+def test_headers_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "headers").write_text("Authorization=Basic%20cGs=\n")
+    (tmp_path / "ratchet.toml").write_text(
+        f'[telemetry]\notlp_endpoint = "http://a:1"\notlp_headers_file = "{tmp_path}/headers"\n'
+    )
+    config = load_config(tmp_path / "ratchet.toml")
+    target = otlp_target(config.telemetry)
+    assert target is not None
+    assert target.headers == {"Authorization": "Basic cGs="}
+    assert "cGs" not in str(public_document(config)) + repr(config) + repr(target)
