@@ -86,7 +86,10 @@ class OpenWebUILink:
         except (OpenWebUIError, TimeoutError) as exc:
             self._troubles.report("open_webui", f"{exc}; votes stay there until it answers")
             return min(_LONGEST_WAIT_S, max(every_s, 2 * waited_s))
-        self._troubles.over("open_webui", "votes are fetched again")
+        if poller.remark:
+            self._troubles.report("open_webui", poller.remark)
+        else:
+            self._troubles.over("open_webui", "votes are fetched again")
         return _MORE_S if more else every_s
 
     def _followed(self) -> float:

@@ -45,17 +45,27 @@ class OwnVotes:
         self._cleaner: Cleaner | None = None
         self._closed = False
         ages = replace(config.feedback, max_age_days=inf)
-        cleans = config.capture.redaction.cleans
-        self._box = BallotBox(ages, self, ids, self, clock, self._clean if cleans else None)
+        self._cleans = config.capture.redaction.cleans
+        self._box = BallotBox(ages, self, ids, self, clock, self._clean if self._cleans else None)
 
     async def write(self, votes: Sequence[Vote]) -> list[str]:
         """Write them down together; returns their ids. Raises ApiError where they cannot be kept."""
+        await self._refuse_covered_names({vote.source for vote in votes})
         groups: list[Entries] = []
         for checked in await self._box.check(votes, FULL_TRUST):
             if isinstance(checked, ApiError):
                 raise checked
             groups.append(checked)
         return await self._box.keep(groups)
+
+    async def _refuse_covered_names(self, sources: set[str]) -> None:
+        """Redacted, several people's names may be one: the votes of one would take the place of another's."""
+        if not self._cleans:
+            return
+        for source in sources:
+            if await self._clean([source]) not in (None, [source]):
+                message = "capture.redaction covers this name; take one that it leaves alone, like your first name"
+                raise ApiError(422, message, field="who")
 
     def append_synced(self, frame: bytes) -> bool:
         """As a spool; it begins with the first frame."""

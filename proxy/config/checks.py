@@ -87,8 +87,8 @@ def contradictions(config: Any) -> Iterator[Problem]:
         yield from _task_patterns(config)
         yield from _adapters(config)
         yield from _judge(config)
-        yield from _open_webui(config)
         yield from _receivers(config)
+        yield from _open_webui(config)
         yield from _recorded_headers(config)
         yield from _redaction(config)
 

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from proxy.config.literal import show
+from proxy.config.masks import without_secrets
 
 __all__ = ["POSTGRESQL_OPTIONS", "alias_header", "base_url", "header_member", "header_name", "http_url", "import_path", "key_header", "network", "origin", "otlp_endpoint", "otlp_headers", "path", "pointer",
            "postgresql_url", "refusal", "secret", "store_url"]  # fmt: skip
@@ -35,7 +36,7 @@ def base_url(text: str) -> str | None:
         return complaint
     parts = urlsplit(text)
     if parts.query or parts.fragment:
-        return f"{show(text)} has a query or fragment; give scheme, host, port and path only"
+        return f"{show(without_secrets(text))} has a query or fragment; give scheme, host, port and path only"
     if not parts.path.isascii():
         return f"{show(text)} has a path with letters that no request line may have; write them as %C3%BC"
     try:

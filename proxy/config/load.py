@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from proxy.config.checks import contradictions
+from proxy.config.masks import MASK, without_secrets
 from proxy.config.model import Config
 from proxy.config.parse import OLD_PATHS, Key, Problem, from_text, keys, nearest, parse_table
 from proxy.errors import ConfigError
@@ -26,7 +27,8 @@ __all__ = ["ENV_PREFIX", "fingerprint", "load_config", "load_document", "mistake
 
 T = TypeVar("T")
 ENV_PREFIX: Final = "RATCHET_"
-_MASK: Final = "***"
+_FREE: Final = ("trainer", "deployer", "judge", "store")
+"""Tables with commands, options and urls in which people write secrets."""
 
 
 def load_config(
@@ -113,18 +115,19 @@ def public_document(config: Any) -> dict[str, Any]:
         return {
             name: mask(value, f"{prefix}{name}.")
             if isinstance(value, dict)
-            else (_MASK if value is not None and prefix + name in secrets else value)
+            else (MASK if value is not None and prefix + name in secrets else value)
             for name, value in table.items()
         }
 
     document = mask(dataclasses.asdict(config), "")
+    document |= {name: without_secrets(document[name]) for name in _FREE if name in document}
     if "notify" in document:  # a receiver's key stands in its path or query
         document["notify"]["urls"] = [_host_alone(url) for url in document["notify"]["urls"]]
     return document
 
 
 def _host_alone(url: str) -> str:
-    return re.sub(r"(?<=[^:/])[/?#].+", f"/{_MASK}", url)
+    return re.sub(r"(?<=[^:/])[/?#].+", f"/{MASK}", url)
 
 
 def fingerprint(config: Any) -> str:

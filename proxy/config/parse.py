@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, ge
 from policies.intervals import Interval
 from policies.selection import RENAMED, DataGeneratorConfig
 from proxy.config.literal import show
+from proxy.config.masks import without_secrets
 from proxy.config.model import Config
 
 __all__ = ["OLD_PATHS", "Key", "Problem", "ValueForm", "from_text", "hints", "keys", "nearest", "optional",
@@ -120,7 +121,7 @@ def parse_table(cls: type[T], data: Mapping[str, Any], problems: list[Problem], 
             try:
                 values[name] = coerce(hint, value)
             except _WrongTypeError as exc:
-                shown = "the value" if name in secrets else show(value)
+                shown = "the value" if name in secrets else show(without_secrets(value))
                 problems.append(Problem(path, f"{shown} is not {exc}{_example(cls, name)}"))
     return cls(**values)
 

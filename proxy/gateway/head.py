@@ -75,12 +75,12 @@ class _Field:
 
     __slots__ = ("name", "record", "text", "travels", "value")
 
-    def __init__(self, name: bytes, value: bytes, *, travels: bool, recorded: bool) -> None:
+    def __init__(self, name: bytes, value: bytes, travels: bool, record: str | None) -> None:
         self.name = name
         self.value = value
         self.travels = travels
-        self.record = name.decode("latin-1") if recorded else None
-        self.text = (blank_secrets(value) if name in _URLS else value).decode("latin-1") if self.record else ""
+        self.record = record
+        self.text = "" if record is None else (blank_secrets(value) if name in _URLS else value).decode("latin-1")
 
 
 class _Fields(dict[bytes, "_Field | None"]):
@@ -89,7 +89,7 @@ class _Fields(dict[bytes, "_Field | None"]):
     def __init__(self, read: Mapping[bytes, bool], recorded: Iterable[bytes] = ()) -> None:
         super().__init__()
         self._read = read
-        self._recorded = frozenset((*_RECORDED, *recorded))
+        self._recorded = {name: name.decode("latin-1") for name in (*_RECORDED, *recorded)}
 
     def __missing__(self, line: bytes) -> _Field | None:
         match = _LINE.fullmatch(line)
@@ -99,7 +99,7 @@ class _Fields(dict[bytes, "_Field | None"]):
         travels = self._read.get(name)
         field = None
         if travels is not None:
-            field = _Field(name, match[2].strip(b" \t"), travels=travels, recorded=name in self._recorded)
+            field = _Field(name, match[2].strip(b" \t"), travels, self._recorded.get(name))
         if len(line) <= _LONGEST_REMEMBERED:
             if len(self) >= _REMEMBERED:
                 self.clear()

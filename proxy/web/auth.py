@@ -130,7 +130,8 @@ class TokenAuth:
     def _unauthorized(self, scope: Scope, headers: Headers, *, guessed: bool) -> Response:
         wait_s = self._guesses.wrong(peer(scope)) if guessed else 0.0
         if self._login_path and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
-            return RedirectResponse(f"{self._login_path}?next={quote(scope['path'])}", 303)
+            asked = quote(scope["path"]) + (f"?{query}" if (query := scope["query_string"].decode("latin-1")) else "")
+            return RedirectResponse(f"{self._login_path}?next={quote(asked)}", 303)
         if wait_s:
             return too_many_guesses(wait_s)
         message = "the admin token is missing or wrong; send `Authorization: Bearer <admin.token>`"

@@ -24,8 +24,8 @@ from proxy.wire.extract.shapes import KINDS
 from proxy.wire.person import conversation_of, person_key
 from proxy.wire.rewriting import Rewriter
 
-__all__ = ["FILTERS", "iso", "judgement_documents", "parse_filter", "parse_instant", "record_document", "row_document",
-           "user_text"]  # fmt: skip
+__all__ = ["FILTERS", "ROW_NAMES", "iso", "judgement_documents", "parse_filter", "parse_instant", "record_document",
+           "row_document", "user_text"]  # fmt: skip
 
 FILTERS: Final = ("since", "until", "user", "conversation", "arm", "model", "experiment", "status", "outcome", "kind",
                   "min_quality", "max_quality", "feedback", "tag", "text",
@@ -48,6 +48,10 @@ def iso(at_us: int) -> str:
 def user_text(user_hash: int | None) -> str | None:
     """A user's or a conversation's hash as 16 hexadecimal digits."""
     return None if user_hash is None else f"{user_hash & 0xFFFF_FFFF_FFFF_FFFF:016x}"
+
+
+ROW_NAMES: Final = ("id", "record_id", "created_at", *(name for name, _ in SHOWN), "query", "response")
+"""What a line of a list has."""
 
 
 def row_document(row: RecordRow, ids: RecordIds) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,6 +140,47 @@ def test_the_fingerprint_follows_settings_but_does_not_reveal_secrets() -> None:
     assert fingerprint(base) != fingerprint(parse_config({}))
     assert fingerprint(base) != fingerprint(replace(base, check_interval_seconds=1.0))
     assert public_document(base)["admin"]["token"] == "***"
+
+
+@pytest.mark.parametrize(
+    ("table", "shown"),
+    [
+        ({"trainer": {"kind": "command", "command": ["train", "--api-key", "S3CRET", "--out", "x"]}}, '"--out", "x"'),
+        ({"trainer": {"kind": "command", "command": ["env", "HF_TOKEN=S3CRET", "train"]}}, '"HF_TOKEN=***"'),
+        ({"trainer": {"kind": "command", "command": ["sh", "-c", "train --token S3CRET -n 3"]}}, "-n 3"),
+        ({"deployer": {"kind": "command", "command": ["serve", "--api-key=S3CRET"]}}, '"--api-key=***"'),
+        ({"deployer": {"options": {"api_key": "S3CRET", "probe": "true"}}}, '"probe": "true"'),
+        ({"trainer": {"options": {"runtime_env": '{"env_vars": {"HF_TOKEN": "S3CRET", "N": "1"}}'}}}, "env_vars"),
+        ({"store": {"archive": {"url": "s3://AK:S3CRET@bucket/x"}}}, "s3://***@bucket/x"),
+        ({"store": {"archive": {"url": "s3://bucket/x?secret=S3CRET&region=eu"}}}, "secret=***&region=eu"),
+        ({"judge": {"options": {"authorization": "Bearer S3CRET", "max_tokens": "500"}}}, '"max_tokens": "500"'),
+    ],
+)
+def test_a_secret_that_stands_in_another_setting_is_masked_where_it_stands(table: dict[str, Any], shown: str) -> None:
+    text = json.dumps(public_document(parse_config(table)))
+    assert "S3CRET" not in text
+    assert shown in text
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"trainer": {"kind": "http", "url": "https://host/x?token=S3CRET"}},
+        {"judge": {"kind": "openai", "url": "http://host/v1?api_key=S3CRET", "model": "x"}},
+        {"trainer": {"kind": "ray", "options": {"runtime_env": {"HF_TOKEN": "S3CRET"}}}},
+        {"trainer": {"kind": "command", "command": "train --api-key S3CRET"}},
+    ],
+)
+def test_a_refusal_tells_no_secret_of_what_it_refuses(table: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config(table)
+    assert "S3CRET" not in str(refused.value)
+
+
+def test_words_that_only_look_like_secrets_are_shown() -> None:
+    command = ["train", "--max-tokens", "512", "--tokenizer", "gpt2", "--token", "--verbose", "--key-file", "/run/key"]
+    shown = public_document(parse_config({"trainer": {"kind": "command", "command": command}}))
+    assert list(shown["trainer"]["command"]) == command
 
 
 def test_the_public_document_can_be_read_back() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from tests.harness.webserver import serving
@@ -25,6 +25,14 @@ class OpenWebUIServer:
     def __init__(self) -> None:
         self.votes: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
+        self.unlisted: set[str] = set()
+        """Votes that its list lacks."""
+        self.unreadable: set[str] = set()
+        """Votes at which it fails."""
+        self.listed: str | None = None
+        """JSON that it has instead of its list."""
+        self.moved_to = ""
+        """An address to which it sends whoever asks."""
         self.trouble = ""
         """`keys are off`, `not an admin`, `of another make`, `down`, or nothing."""
 
@@ -61,8 +69,16 @@ class OpenWebUIServer:
             return Response("bad gateway", 502)
         if self.trouble == "of another make" or not path.startswith("/api/v1/"):
             return HTMLResponse("<!doctype html><title>an application</title>")  # its pages answer every path
+        if self.moved_to:
+            return RedirectResponse(self.moved_to + path, 307)
+        if path == _LIST and self.listed is not None:
+            return Response(self.listed, media_type="application/json")
         if path == _LIST:
             names = ("id", "user_id", "created_at", "updated_at")
-            return JSONResponse([{name: vote[name] for name in names} for vote in self.votes.values()])
-        found = self.votes.get(path.removeprefix("/api/v1/evaluations/feedback/"))
+            listed = [vote for key, vote in self.votes.items() if key not in self.unlisted]
+            return JSONResponse([{name: vote[name] for name in names} for vote in listed])
+        vote_id = path.removeprefix("/api/v1/evaluations/feedback/")
+        if vote_id in self.unreadable:
+            return Response("internal server error", 500)
+        found = self.votes.get(vote_id)
         return JSONResponse({"detail": "not found"}, 404) if found is None else JSONResponse(found)

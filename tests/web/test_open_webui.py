@@ -12,11 +12,16 @@ from typing import Any
 import aiohttp
 import pytest
 import sqlalchemy as sa
+from prometheus_client.registry import CollectorRegistry
 from starlette.applications import Starlette
 
+from proxy.app.open_webui import OpenWebUILink
+from proxy.app.troubles import Troubles
 from proxy.clock import ManualClock
 from proxy.config.load import parse_config
 from proxy.errors import ConfigError
+from proxy.ingest import IngestMetrics
+from proxy.metrics.traffic import TrafficMetrics
 from proxy.store.store import Store
 from proxy.store.tables.schema import feedback, outside_votes
 from proxy.store.tables.values import Applied, IngestBatch, NewRecord
@@ -193,6 +198,160 @@ async def test_what_names_no_answer_or_says_nothing_is_no_vote_and_is_not_asked_
     await poller.look()
     assert await scene.thumbs() == [None, 1.0]
     assert [path.rpartition("/")[2] for path in scene.server.asked].count("arena") == 1
+
+
+async def test_a_vote_that_is_there_and_not_in_the_list_stays(scene: Scene) -> None:
+    poller = scene.poller()
+    scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
+    scene.server.give("f2", scene.now_s, 1, message=OTHER)
+    await poller.look()
+    scene.server.unlisted = {"f1"}
+    assert await poller.look() is False
+    assert await scene.thumbs() == [1.0, 1.0]
+    assert "1 of its votes are there and not in its list" in poller.remark
+    del scene.server.votes["f1"]
+    await poller.look()
+    assert await scene.thumbs() == [None, 1.0]
+    await poller.look()
+    assert poller.remark == ""
+
+
+@pytest.mark.parametrize("left", [0, 9])
+async def test_a_list_that_has_shrunk_takes_nothing_back_until_it_has_been_so_for_a_day(
+    scene: Scene, left: int
+) -> None:
+    for n in range(30):
+        message = (MESSAGE, OTHER, *(f"message-{m:03}" for m in range(28)))[n]
+        scene.server.give(f"f{n:03}", scene.now_s - n, 1, message=message)
+    poller = scene.poller()
+    await poller.look()
+    kept = dict(list(scene.server.votes.items())[-left:]) if left else {}
+    whole, scene.server.votes = scene.server.votes, kept
+    for hours in (0, 12, 11):
+        scene.install.clock.advance(hours * 3600.0)
+        assert await poller.look() is False
+        assert await scene.thumbs() == [1.0, 1.0]
+        assert f"lacks {30 - left} of 30 known votes: has it lost its database?" in poller.remark
+    asked = [path.rpartition("/")[2] for path in scene.server.asked]
+    assert asked.count("f000") <= 2, "nor is it asked for them"
+    scene.server.votes = whole
+    await poller.look()
+    scene.server.votes = kept
+    scene.install.clock.advance(7200.0)
+    await poller.look()
+    assert await scene.thumbs() == [1.0, 1.0], "the day begins anew"
+    scene.install.clock.advance(86_400.0)
+    await poller.look()
+    assert await scene.thumbs() == [None, None]
+    assert poller.remark == ""
+    assert len(await scene.rows(outside_votes)) == left
+
+
+async def test_a_vote_that_cannot_be_read_keeps_no_other_one_waiting(scene: Scene) -> None:
+    for n in range(8):
+        scene.server.give(f"bad{n}", scene.now_s - 90 + n, 1, message=f"message-{n:03}")
+    scene.server.unreadable = {f"bad{n}" for n in range(8)}
+    scene.server.give("f1", scene.now_s - 5, 1, message=MESSAGE)
+    poller = scene.poller()
+    await poller.look()
+    assert "status 500; so it was for 5 of the votes" in poller.remark
+    await poller.look()
+    assert await scene.thumbs() == [1.0, None]
+    scene.server.unreadable = set()
+    await poller.look()
+    assert len(await scene.rows(outside_votes)) == 9
+    assert poller.remark == ""
+
+
+async def test_one_that_cannot_be_asked_for_keeps_no_other_one_from_being_taken_back(scene: Scene) -> None:
+    poller = scene.poller()
+    for n, message in enumerate((MESSAGE, OTHER, "message-003")):
+        scene.server.give(f"f{n}", scene.now_s, 1, message=message)
+    await poller.look()
+    scene.server.unreadable = {"f0"}
+    del scene.server.votes["f0"], scene.server.votes["f1"]
+    assert await poller.look() is False
+    assert await scene.thumbs() == [1.0, None]
+    assert "status 500; so it was for a vote that its list lacks" in poller.remark
+    scene.server.unreadable = set()
+    await poller.look()
+    assert await scene.thumbs() == [None, None]
+
+
+async def test_of_an_old_vote_of_which_nothing_is_kept_nothing_is_remembered(scene: Scene) -> None:
+    scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
+    scene.server.give("f2", scene.now_s, 1, message=OTHER)
+    poller = scene.poller()
+    await poller.look()
+    async with scene.store._db.write() as connection:  # as retention does
+        await connection.execute(sa.delete(feedback).where(feedback.c.record_id == scene.records[0].id))
+    scene.install.clock.advance(89 * 86_400.0)
+    await poller.look()
+    assert {row.id for row in await scene.rows(outside_votes)} == {"f1", "f2"}
+    scene.install.clock.advance(2 * 86_400.0)
+    await poller.look()
+    assert {row.id for row in await scene.rows(outside_votes)} == {"f2"}
+    assert len(await scene.rows(feedback)) == 1, "it is not fetched again"
+
+
+async def test_of_a_deleted_user_no_name_of_an_answer_stays_and_no_vote_comes_again(scene: Scene) -> None:
+    scene.server.give("f1", scene.now_s - 60, 1, message=MESSAGE, comment="secret words")
+    scene.server.give("f2", scene.now_s, 1, message=OTHER)
+    poller = scene.poller()
+    await poller.look()
+    assert scene.records[0].user_hash is not None
+    await scene.store.deletion.delete_user(scene.records[0].user_hash)
+    assert {row.id: row.alias for row in await scene.rows(outside_votes)} == {"f1": None, "f2": OTHER}
+    await poller.look()
+    assert len(await scene.rows(feedback)) == 1
+
+
+async def test_what_is_odd_is_a_trouble_that_ends_and_slows_nothing(scene: Scene, tmp_path: Path) -> None:
+    settings = {"url": scene.url, "key": KEY}
+    config = parse_config({"champion": {"url": "http://model.example.com"}, "feedback": {"open_webui": settings}})
+    registry, troubles = CollectorRegistry(), Troubles(scene.install.clock)
+    link = OpenWebUILink(config, tmp_path / "bell", scene.install.clock, troubles, TrafficMetrics(registry),
+                         IngestMetrics(registry), leading=lambda: True)  # fmt: skip
+    poller = scene.poller()
+    scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
+    scene.server.give("f2", scene.now_s, 1, message=OTHER)
+    assert await link._look(poller, 60.0) == 60.0
+    whole, scene.server.votes = scene.server.votes, {}
+    assert await link._look(poller, 60.0) == 60.0
+    assert "lacks 2 of 2 known votes" in troubles.of("open_webui")
+    scene.server.votes = whole
+    assert await link._look(poller, 60.0) == 60.0
+    assert troubles.of("open_webui") == ""
+
+
+@pytest.mark.parametrize(
+    "listed", ['[1, 2]', '[{"id": 3}]', '[{"id": "f1", "updated_at": "2026-11-30"}]', "{}", '"no"'],
+    ids=["numbers", "no id", "no time", "an object", "a text"],
+)  # fmt: skip
+async def test_a_list_of_something_else_is_said_and_takes_nothing_back(scene: Scene, listed: str) -> None:
+    scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
+    await scene.poller().look()
+    scene.server.listed = listed
+    with pytest.raises(OpenWebUIError):
+        await scene.poller().look()
+    assert await scene.thumbs() == [1.0, None]
+
+
+async def test_the_key_follows_no_redirection(scene: Scene) -> None:
+    elsewhere = OpenWebUIServer()
+    async with elsewhere.running() as other:
+        scene.server.moved_to = other
+        with pytest.raises(OpenWebUIError, match="status 307"):
+            await scene.api.votes()
+    assert elsewhere.asked == []
+
+
+async def test_an_id_that_is_no_part_of_an_address_is_passed_over(scene: Scene) -> None:
+    for odd in ("..", "a/../../users", "nul\0", "x" * 300):
+        scene.server.give(odd, scene.now_s, 1, message=OTHER)
+    scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
+    await scene.poller().look()
+    assert await scene.thumbs() == [1.0, None]
 
 
 async def test_a_rating_that_is_emptied_takes_the_thumb_back(scene: Scene) -> None:

@@ -249,6 +249,31 @@ async def test_a_url_for_one_vote_is_held_to_the_rate_of_strangers(tmp_path: Pat
         assert (await call(ballots, "GET", "/-/langsmith/feedback/tokens/nonsense?score=1", None, {}))[0] == 429
 
 
+async def test_words_behind_a_thumb_by_url_leave_the_thumb(ballots: Ballots) -> None:
+    record = await ballots.record(RUN)
+    _, made = await call(ballots, "POST", "/-/langsmith/feedback/tokens", {"run_id": RUN, "feedback_key": "thumb"})
+    path = made["url"].removeprefix(ballots.url)
+    assert (await call(ballots, "POST", path, {"score": 1}, {}))[0] == 200
+    assert (await call(ballots, "POST", path, {"comment": "short, and to the point"}, {}))[0] == 200
+    assert await ballots.thumb(record) == 1.0
+    assert "short" in str((await ballots.last_vote(record)).comment)
+    assert (await call(ballots, "POST", path, {"score": 0}, {}))[0] == 200
+    assert await ballots.thumb(record) == -1.0, "the last thumb counts"
+
+
+async def test_no_url_is_made_for_a_signed_id_which_it_could_not_name(ballots: Ballots) -> None:
+    signed = ballots.install.ids.sign((await ballots.record(RUN)).id)
+    status, said = await call(
+        ballots, "POST", "/-/langsmith/feedback/tokens", {"run_id": signed, "feedback_key": "thumb"}
+    )
+    assert (status, "GET /-/feedback?record_id=" in said["detail"]) == (400, True)
+
+
+async def test_a_body_of_nothing_but_boundaries_is_refused(ballots: Ballots) -> None:
+    headers = KEY | {"content-type": "multipart/form-data; boundary=a"}
+    assert (await call(ballots, "POST", "/-/langsmith/runs/multipart", b"--a" * 100_001, headers))[0] == 413
+
+
 async def test_a_url_is_of_this_install_and_outlives_a_rotation_of_its_keys(tmp_path: Path) -> None:
     wanted = {"run_id": RUN, "feedback_key": "thumb", "expires_in": {"days": 400}}
     async with Ballots(tmp_path / "one").running() as one, Ballots(tmp_path / "two").running() as two:

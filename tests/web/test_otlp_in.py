@@ -183,14 +183,14 @@ async def test_a_signed_record_id_names_its_answer_and_what_we_sent_ourselves_is
 
 @pytest.mark.parametrize("kind", [JSON, PROTOBUF])
 async def test_what_cannot_be_a_vote_is_rejected_and_the_rest_kept(tmp_path: Path, kind: str) -> None:
-    side = made(tmp_path, max_batch=4)
+    side = made(tmp_path, max_batch=4)  # of which there are two here: a collector's batch is longer than ours
     good = {"name": "thumb", "value": 1.0, "answer": "chatcmpl-fix1"}
     bad = [
         {"name": "thumb", "value": 1.0},
         {"name": "thumb", "answer": "chatcmpl-fix1"},
         {"name": "thumb", "value": 1.0, "answer": side.record_id(age_days=91)},
     ]
-    body: Any = message(good, *bad, good)
+    body: Any = message(good, *bad, {**good, "answer": "chatcmpl-fix2"})
     if kind == PROTOBUF:
         body = _as_protobuf(body)
     async with side.running() as client:
@@ -198,11 +198,11 @@ async def test_what_cannot_be_a_vote_is_rejected_and_the_rest_kept(tmp_path: Pat
     assert status == 200
     if kind == JSON:
         partial = orjson.loads(answer)["partialSuccess"]
-        assert (partial["rejectedLogRecords"], "feedback.max_batch" in partial["errorMessage"]) == ("4", True)
+        assert (partial["rejectedLogRecords"], "about no answer" in partial["errorMessage"]) == ("3", True)
     else:
         parsed = ExportLogsServiceResponse.FromString(answer).partial_success
-        assert (parsed.rejected_log_records, "feedback.max_batch" in parsed.error_message) == (4, True)
-    assert said(side) == [("chatcmpl-fix1", 1, None, None, "otlp")]
+        assert (parsed.rejected_log_records, "about no answer" in parsed.error_message) == (3, True)
+    assert said(side) == [("chatcmpl-fix1", 1, None, None, "otlp"), ("chatcmpl-fix2", 1, None, None, "otlp")]
 
 
 def _as_protobuf(document: dict[str, Any]) -> bytes:

@@ -59,6 +59,13 @@ class OutsideVotes:
                 sa.delete(outside_votes).where(mine, any_of(connection, outside_votes.c.id, list(ids)))
             )
 
+    async def tidy(self, before_s: int) -> None:
+        """Forget those that nobody has changed since then (Unix seconds, by their system's clock) and of which nothing
+        is kept any more, whichever system they are of: nothing can be taken back of them, and nobody asks for them."""
+        kept = sa.exists().where(feedback.c.fid == outside_votes.c.fid)
+        async with self._db.write() as connection:
+            await connection.execute(sa.delete(outside_votes).where(outside_votes.c.changed_s < before_s, ~kept))
+
     async def voters(self, fids: Sequence[str]) -> dict[str, tuple[str | None, str]]:
         """Record (None: it is not there yet) and source of those of these votes that are kept, by vote."""
         async with self._db.read() as connection:

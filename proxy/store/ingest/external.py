@@ -16,11 +16,12 @@ from typing import Any, Final, NamedTuple, Self
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from policies.ballots import FULL_TRUST, BallotTrust
 from proxy.store.engine.dialect import any_of
 from proxy.store.tables.schema import feedback
 from proxy.store.tables.values import NewVote
 
-__all__ = ["NONE_ADOPTED", "Adopted", "Stated", "adopt", "find", "moved", "placed", "waiting"]
+__all__ = ["NONE_ADOPTED", "Adopted", "Stated", "adopt", "find", "late", "moved", "placed", "waiting"]
 
 _ADOPTED: Final = ("record_id", "alias_hash", "source", "whole", "conversation", "user_hash")
 _EITHER: Final = ("feedback", "quality_score")
@@ -119,6 +120,38 @@ def moved(
     ]
 
 
+async def late(
+    connection: AsyncConnection,
+    votes: Sequence[NewVote],
+    targets: Mapping[str, str | None],
+    stored: Mapping[int, Sequence[Stated]],
+) -> list[NewVote]:
+    """What changed or took back the new votes and was here before them, when their ids were known for another answer:
+    it stays there, where it says nothing any more, and is written down once more where it belongs."""
+    new = {
+        vote.external: Stated.of(vote)._replace(record_id=targets[vote.fid])
+        for vote in votes
+        if vote.external is not None and not (vote.amends or vote.retracted or vote.follows)
+    }
+    said = {key: [*stored[key], one] for key, one in new.items() if key in stored}
+    newest = {key: one for key, one in _newest(said).items() if one.fid == new[key].fid and not one.whole}
+    if not newest:
+        return []
+    rows = await connection.execute(
+        sa.select(feedback).where(
+            any_of(connection, feedback.c.external, sorted(newest)),
+            feedback.c.fid > min(one.fid for one in newest.values()),
+        )
+    )
+    found = [row for row in rows if row.fid > newest[row.external].fid and (row.record_id or row.alias_hash)]
+    again = {_next(row.fid) for row in found} - {row.fid for row in found}
+    return [
+        _again(row, newest[row.external])
+        for row in found
+        if _next(row.fid) in again and Stated.of(row).elsewhere(newest[row.external])
+    ]
+
+
 async def find(connection: AsyncConnection, externals: Iterable[int]) -> dict[int, Stated]:
     """The newest vote under each id that names something, where there is one."""
     wanted = set(externals)
@@ -172,6 +205,28 @@ async def _said(connection: AsyncConnection, externals: set[int]) -> defaultdict
     for row in await connection.execute(sa.select(*columns, feedback.c.external).where(*mine)):
         said[row.external].append(Stated.of(row))
     return said
+
+
+def _next(fid: str) -> str:
+    return f"{int(fid, 16) + 1:032x}"
+
+
+def _again(row: Any, place: Stated) -> NewVote:
+    """The change or removal that is stored, on another answer."""
+    return NewVote(
+        fid=_next(row.fid),
+        record_id=place.record_id,
+        hashed_alias=place.alias_hash,
+        source=place.source,
+        feedback=None if place.feedback is None else row.feedback,
+        quality_score=None if place.quality_score is None else row.quality_score,
+        correction=row.correction,
+        retracted=row.retracted,
+        trust=BallotTrust(row.trust & FULL_TRUST),
+        created_us=row.created_us,
+        external=row.external,
+        amends=row.amends,
+    )
 
 
 def _newest(said: Mapping[int, Sequence[Stated]]) -> dict[int, Stated]:

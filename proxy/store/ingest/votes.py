@@ -199,7 +199,7 @@ async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _
     ambiguous = frozenset(fid for fid, hashed in hashes.items() if hashed in meant.ambiguous)
     found = {fid: meant.records[hashed] for fid, hashed in hashes.items() if hashed in meant.records}
     targets = {vote.fid: vote.record_id or found.get(vote.fid) for vote in fresh}
-    for vote in external.moved(fresh, targets, stored):
+    for vote in (*external.moved(fresh, targets, stored), *await external.late(connection, fresh, targets, stored)):
         fresh.append(vote)
         targets[vote.fid] = vote.record_id
     rows = []

@@ -36,6 +36,7 @@ from proxy.store.tables.schema import (
     dictionaries,
     feedback,
     judgements,
+    outside_votes,
     preferences,
     records,
     replicas,
@@ -89,6 +90,7 @@ class Deletion:
         while await _delete_records(db, codec, user_hash, tally):
             pass
         found = await _delete_aliases(db, set(tally.ids))
+        await _forget_outside(db)
         tally.votes += found.votes + await _unname(db, user_hash, names)
         words = await forget_words(db, announced.runs)
         await _checkpoint(db)
@@ -206,6 +208,15 @@ async def _delete_aliases(db: Database, ids: set[str]) -> _Aliases:
     return gone
 
 
+async def _forget_outside(db: Database) -> None:
+    """Of fetched votes that are kept no more nothing but their own ids stays: without these they would be fetched
+    again."""
+    kept = sa.exists().where(feedback.c.fid == outside_votes.c.fid)
+    async with db.write() as connection:
+        gone = sa.update(outside_votes).where(outside_votes.c.alias.is_not(None), ~kept)
+        await connection.execute(gone.values(alias=None))
+
+
 async def _unname(db: Database, user_hash: int, names: Sequence[str]) -> int:
     """Votes in the user's name on records of others."""
     if not names:
@@ -227,7 +238,8 @@ async def _checkpoint(db: Database) -> bool:
 
 async def _vacuum(db: Database) -> str:
     """PostgreSQL keeps dead rows until they are vacuumed, and their bytes until the room is used again."""
-    tables = [feedback, scores, judgements, comparisons, preferences, dictionaries, aliases, records, bodies]
+    tables = [feedback, scores, judgements, comparisons, preferences, dictionaries, aliases, records, bodies,
+              outside_votes]  # fmt: skip
     try:
         for table in tables:
             async with db.outside_transaction() as connection:

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -164,7 +164,10 @@ async def form_of(request: Request) -> dict[str, str]:
 
 
 def _own_path(text: str | None) -> str:
-    """Where to go after logging in: a path of ours, never another host."""
+    """Where to go after logging in: a path of ours with its filter, never another host."""
     parts = urlsplit(text or "/")
     own = not parts.scheme and not parts.netloc and parts.path.startswith("/") and "\\" not in parts.path
-    return parts.path if own and not parts.path.startswith("//") else "/"
+    if not own or parts.path.startswith("//"):
+        return "/"
+    path, query = (quote(part, safe="/%:@!$&'()*+,;=?") for part in (parts.path, parts.query))
+    return f"{path}?{query}" if query else path

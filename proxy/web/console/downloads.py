@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from proxy.store.store import Store
 from proxy.store.tables.values import RecordFilter
 from proxy.web.console.page import Console
-from proxy.web.documents import row_document
+from proxy.web.documents import ROW_NAMES, row_document
 from proxy.web.responses import ApiError
 
 __all__ = ["COUNTED", "FORMATS", "count_of", "csv_lines", "download"]
@@ -50,7 +50,7 @@ async def download(console: Console, request: Request, criteria: RecordFilter) -
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
     }
-    lines = csv_lines(documents) if form == "csv" else _json_lines(documents)
+    lines = csv_lines(documents, ROW_NAMES) if form == "csv" else _json_lines(documents)
     return StreamingResponse(lines, media_type=FORMATS[form], headers=headers)
 
 
@@ -80,17 +80,18 @@ async def _json_lines(pages: AsyncIterator[list[dict[str, Any]]]) -> AsyncIterat
         yield b"".join(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE) for document in documents)
 
 
-async def csv_lines(pages: AsyncIterator[list[dict[str, Any]]]) -> AsyncIterator[bytes]:
-    """Rows under a header. What a spreadsheet would take for a formula has an apostrophe before it."""
-    names: list[str] = []
+async def csv_lines(pages: AsyncIterator[list[dict[str, Any]]], names: Sequence[str]) -> AsyncIterator[bytes]:
+    """Rows under a header, which is there without rows, too. What a spreadsheet would take for a formula has an
+    apostrophe before it."""
+    yield _csv([names])
     async for documents in pages:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        if not names and documents:
-            names = list(documents[0])
-            writer.writerow(names)
-        writer.writerows(_cells(document, names) for document in documents)
-        yield text.getvalue().encode()
+        yield _csv(_cells(document, names) for document in documents)
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
 
 
 def _cells(document: Mapping[str, Any], names: Iterable[str]) -> list[Any]:

@@ -18,10 +18,11 @@ from starlette.routing import Route
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from policies.wording import many
+from proxy.errors import TemporaryError
 from proxy.store.tables.columns import SHOWN
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordFilter
-from proxy.web.console.downloads import count_of, download
+from proxy.web.console.downloads import COUNTED, count_of, download
 from proxy.web.console.page import Console
 from proxy.web.console.voting import name_of, voting_context
 from proxy.web.console.wording import no_sample_words
@@ -94,8 +95,11 @@ class _Pages:
 
     async def count(self, request: Request) -> Response:
         """How many that are, as far as a page can count."""
-        found, more = await count_of(self._console.store, await self._asked(request))
-        return await self._console.partial("count.html", {"found": found, "more": more})
+        try:
+            found, more = await count_of(self._console.store, await self._asked(request))
+        except TemporaryError as exc:
+            return await self._console.partial("count.html", {"why": str(exc)})
+        return await self._console.partial("count.html", {"found": found, "more": more, "most": COUNTED, "why": None})
 
     async def _asked(self, request: Request) -> RecordFilter:
         models = {model.name: model.id for model in await self._console.store.models.list()}

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from proxy.printable import one_direction
 from proxy.web.console.page import Console, is_fragment
 from proxy.web.numbers import whole_of
 from proxy.web.responses import ApiError, JsonResponse
@@ -66,6 +67,7 @@ def run_routes(console: Console, training_dir: Path) -> list[Route]:
         ended = found.ended_us is not None
         part = await asyncio.to_thread(log_from, training_dir, run_id, since, whole=ended)
         here = part or {"text": "", "next": 0, "gap": False}
+        here["text"] = one_direction(here["text"])
         return JsonResponse({**here, "there": part is not None, "ended": ended})
 
     return [

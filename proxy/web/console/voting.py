@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from policies.ballots import BallotTrust
 from policies.wording import many
+from proxy.errors import TemporaryError
 from proxy.ids import minted_at
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordView, VoteView
@@ -83,8 +84,9 @@ def said_by(votes: Iterable[VoteView], source: str) -> Said:
 
 
 def before_the_last(votes: Sequence[VoteView], source: str) -> Said | None:
-    """What this source said before it said something the last time; None where it has said nothing."""
-    mine = _mine(votes, source)
+    """What this source said before it said something the last time, a comment aside, which nothing takes back; None
+    where it has said nothing else."""
+    mine = [vote for vote in _mine(votes, source) if _can_be_undone(vote)]
     if not mine:
         return None
     return said_by([vote for vote in mine if vote.created_us != mine[-1].created_us], source)
@@ -92,6 +94,10 @@ def before_the_last(votes: Sequence[VoteView], source: str) -> Said | None:
 
 def _mine(votes: Iterable[VoteView], source: str) -> list[VoteView]:
     return [v for v in votes if v.source == source and not v.whole and BallotTrust.TOKEN in v.trust]
+
+
+def _can_be_undone(vote: VoteView) -> bool:
+    return vote.feedback is not None or vote.correction is not None or vote.retracted or bool(vote.tags)
 
 
 def given_tags(votes: Sequence[VoteView]) -> list[GivenTag]:
@@ -164,6 +170,12 @@ class _Voting:
 
     async def post(self, request: Request) -> Response:
         """Write down what was said; the page then asks until it is counted."""
+        try:
+            return await self._kept(request)
+        except TemporaryError as exc:
+            return await self._said(f"Not kept: {exc}. Press it again when the store is back.", 503)
+
+    async def _kept(self, request: Request) -> Response:
         refuse_other_sites(request)
         form, write = await form_of(request), self._console.services.vote
         who = _clean(form.get("who", ""))
@@ -211,7 +223,7 @@ class _Voting:
 
 def _asked(view: RecordView, source: str, form: Mapping[str, str]) -> list[Vote]:
     """The votes that a form stands for. Raises ValueError, a sentence for the person."""
-    record_id, now = view.row.id, said_by(view.votes, source)
+    record_id, now, pending = view.row.id, said_by(view.votes, source), form.get("pending", "")
     match "untag" if "untag" in form else form.get("act", ""):
         case "up" | "neutral" | "down" as thumb:
             return [Vote(record_id=record_id, says={"feedback": _THUMBS[thumb]}, source=source)]
@@ -223,10 +235,15 @@ def _asked(view: RecordView, source: str, form: Mapping[str, str]) -> list[Vote]
                 raise ValueError(f"You gave this record {_MOST_TAGS} tags already: take one away first.")
         case "untag":
             wanted = replace(now, tags={**now.tags, form.get("untag", "").replace("\0", "")[:_LONGEST_TAG]: ""})
+        case "undo" if pending and all(vote.fid != pending for vote in view.votes):
+            # the store knows only what was said before it: that would be undone in its place
+            raise ValueError("What you said last is on its way still: it can be undone as soon as it counts.")
         case "undo":
             before = before_the_last(view.votes, source)
             if before is None:
-                raise ValueError("You have said nothing of this record under this name, so nothing can be undone.")
+                raise ValueError(
+                    "You have said nothing of this record under this name but comments, so nothing can be undone."
+                )
             wanted = before
         case _:
             raise ValueError("Vote, say what it should have been, comment, or give a tag.")

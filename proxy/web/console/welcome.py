@@ -153,8 +153,8 @@ async def first_records(store: Store) -> tuple[RecordRow, ...] | None:
 async def welcome(console: Console, request: Request) -> dict[str, Any] | None:
     """What the first look shows; None where requests have come long since. Raises TemporaryError."""
     records = await first_records(console.store)
-    if records is None:
-        return None
+    if records is None or (not records and (await console.store.traffic.totals()).requests):
+        return None  # none is left of what has come: deleted, or past retention
     config = console.services.config
     base, near = base_url(config, await console.services.listening(), request.headers.get("host", ""))
     return {"records": records, "base": base, "near": near, "example": example(config, base)}

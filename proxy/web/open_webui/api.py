@@ -7,6 +7,7 @@ that names the remedy.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -21,6 +22,8 @@ __all__ = ["OpenWebUI", "OpenWebUIError"]
 _MOST_BYTES: Final = 64 << 20
 """Of one answer: the list of all votes, or a vote with its whole chat."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60.0, connect=10.0)
+_ID: Final = re.compile(r"[\w:-][\w.:-]{0,199}", re.ASCII)
+"""An id that can be a part of an address, and be kept."""
 _LATEST_S: Final = 1 << 36
 """In the year 4147."""
 _BY_STATUS: Final = {
@@ -61,34 +64,42 @@ class OpenWebUI:
             raise self._error("it answers with something that is no list of votes: is its version older than 0.6?")
         found = {}
         for one in listed:
-            if isinstance(one, dict) and isinstance(one.get("id"), str) and one["id"]:
+            if not isinstance(one, dict) or not isinstance(one.get("id"), str):
+                raise self._error("its list of votes has something in it that is no vote: is it Open WebUI?")
+            if _ID.fullmatch(one["id"]):
                 found[one["id"]] = _seconds(one.get("updated_at") or one.get("created_at"))
+        if found and not any(found.values()):
+            raise self._error("its list of votes has no times that can be read: this version is not known")
         return found
 
     async def vote(self, vote_id: str) -> dict[str, Any] | None:
-        """What a vote says, without its snapshot; None where it is gone. Raises OpenWebUIError."""
+        """What a vote says, without its snapshot; None where Open WebUI itself says that it is gone. Raises
+        OpenWebUIError."""
         found = await self._get(f"/api/v1/evaluations/feedback/{quote(vote_id, safe='')}", missing=True)
-        return {name: value for name, value in found.items() if name != "snapshot"} if isinstance(found, dict) else None
+        if found is not None and (not isinstance(found, dict) or "id" not in found):
+            raise self._error("it answers with something that is no vote: is it Open WebUI?")
+        return found
 
     async def _get(self, path: str, *, missing: bool = False) -> Any:
+        """The JSON at `path`; None where that is `missing`, and allowed to be."""
         assert self._session is not None
         try:
             async with self._session.get(self._url + path, allow_redirects=False) as answer:
-                if missing and answer.status == 404:
-                    return None
-                if answer.status != 200:
+                gone = missing and answer.status == 404
+                if answer.status != 200 and not gone:
                     raise self._error(_BY_STATUS.get(answer.status, f"it answers with status {answer.status}"))
                 body = await self._body(answer)
         except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
             what = printable(str(exc)) or type(exc).__name__
             raise self._error(f"it cannot be reached: {what}") from exc
         try:
-            return await asyncio.to_thread(_read, body)
+            found = await asyncio.to_thread(_read, body)
         except ValueError as exc:
             message = (
                 "it answers with something that is not JSON: is feedback.open_webui.url the address of Open WebUI?"
             )
             raise self._error(message) from exc
+        return None if gone and isinstance(found, dict) else found
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         body = bytearray()

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from policies.ballots import trust_in
+from proxy.ids import ForgedIdError
 from proxy.web.ballot_box import BallotBox
 from proxy.web.feedback import MAX_ANONYMOUS_BYTES, read_body, read_document
 from proxy.web.others import presigned
@@ -36,6 +37,7 @@ __all__ = ["routes"]
 
 _SYSTEM: Final = "langsmith"
 _MAX_RUNS_BYTES: Final = 20 << 20
+_MOST_PARTS: Final = 100_000
 _USER: Final = ("user", "user_id", "userId")
 _BY_URL: Final = "presigned URL"
 """Who votes by one: whoever that is, an answer has one vote from all of them, the last one."""
@@ -126,9 +128,18 @@ class _LangSmith:
                 f"{key!r} is neither in feedback.thumb_names nor in feedback.score_names: no such vote would count"
             )
             raise VoteError("feedback_key", message)
+        if self._is_signed(run):  # of its name only a hash is kept, by which none of ours is found
+            raise VoteError("run_id", "a signed record id needs no URL from here: GET /-/feedback?record_id=… is one")
         token = presigned.token_for(self.taker.box.ids, run, key, presigned.expiry(item, self.taker.box.clock.now()))
         url = f"{presigned.origin(request)}{request.url.path}/{token.text}"
         return {"id": token.text, "url": url, "expires_at": datetime.fromtimestamp(token.until, UTC).isoformat()}
+
+    def _is_signed(self, run: str) -> bool:
+        try:
+            self.taker.box.ids.verify(run)
+        except ForgedIdError:
+            return False
+        return True
 
     async def presigned_post(self, request: Request) -> Response:
         body = await read_body(request, MAX_ANONYMOUS_BYTES)
@@ -155,7 +166,6 @@ class _LangSmith:
             user=_BY_URL,
             comment=item.get("comment"),
             correction=item.get("correction"),
-            id=f"token {token.text}",
         )
         trust = presigned.TRUST | trust_in(token=False, anonymous=box.config.anonymous)
         await self.taker.take_all([lambda: presigned.on(score.vote(self.taker.names), token)], trust)
@@ -205,7 +215,10 @@ def _feedback_parts(body: bytes, content_type: str) -> Iterator[bytes]:
     found = _BOUNDARY.search(content_type)
     if found is None:
         raise ApiError(400, "content-type: no boundary", field="content-type")
-    for part in body.split(b"--" + found[1].encode())[1:]:
+    boundary = b"--" + found[1].encode()
+    if body.count(boundary) > _MOST_PARTS:
+        raise ApiError(413, f"the body has more than {_MOST_PARTS} parts; send smaller batches", field="body")
+    for part in body.split(boundary)[1:]:
         head, blank, rest = part.partition(b"\r\n\r\n")
         if blank and _PART.search(head):
             yield rest.removesuffix(b"\r\n")

@@ -43,7 +43,6 @@ _KINDS: Final = ("gen_ai.evaluation.source.type", "gen_ai.evaluation.evaluator.t
 _MACHINES: Final = frozenset(("llm", "llm_judge", "llmjudge", "model", "ai", "code", "program", "api", "heuristic"))
 _CODES: Final = {400: 3, 401: 16, 403: 7, 409: 9, 410: 9, 413: 8, 415: 12, 429: 8, 503: 14}
 """gRPC's numbers, as OTLP's errors have them."""
-_AT_MOST: Final = "this request has more than {} evaluations (feedback.max_batch); send smaller batches"
 
 
 def routes(box: BallotBox) -> Sequence[BaseRoute]:
@@ -80,11 +79,17 @@ class _OtlpEndpoint:
         return _accepted(rejected, why, signal, kind)
 
     async def _take(self, evaluations: Sequence[Evaluation]) -> tuple[int, str]:
-        """Keep what can be kept; how many cannot, and why the first of them."""
+        """Keep what can be kept; how many cannot, and why the first of them.
+
+        A collector puts thousands into one request and sends none of them again after a partial success: they are kept
+        in frames of `feedback.max_batch`. Should one not be kept (503), all come again, and the same person's vote on
+        the same answer counts once.
+        """
         most = self._box.config.max_batch
-        refused = [_AT_MOST.format(most)] * (len(evaluations) - most)
-        taken = await self._taker.take([partial(_vote, one, self._taker.names) for one in evaluations[:most]])
-        refused += [str(one) for one in taken if isinstance(one, ApiError)]
+        refused = []
+        for begin in range(0, len(evaluations), most):
+            drafts = [partial(_vote, one, self._taker.names) for one in evaluations[begin : begin + most]]
+            refused += [str(one) for one in await self._taker.take(drafts) if isinstance(one, ApiError)]
         return len(refused), refused[0] if refused else ""
 
     def _failed(self, refusal: ApiError, kind: str) -> Response:

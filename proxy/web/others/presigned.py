@@ -87,8 +87,9 @@ def opened(ids: RecordIds, text: str, names: Names, now: float) -> Token | None:
 
 
 def on(vote: Vote, token: Token) -> Vote:
-    """The vote, on the answer that the token is for."""
-    return replace(vote, record_id=None, hashed_name=token.hashed_name)
+    """The vote, on the answer that the token is for. It has no id there: who sends a comment behind a thumb does not
+    replace the thumb."""
+    return replace(vote, record_id=None, hashed_name=token.hashed_name, external=None)
 
 
 def expiry(item: Mapping[str, Any], now: float) -> float:

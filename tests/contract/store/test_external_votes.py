@@ -190,6 +190,25 @@ async def test_a_vote_that_comes_again_for_another_answer_has_moved(clients: Cli
     assert await clients.counted() == VoteCounts()
 
 
+@pytest.mark.parametrize("removed", [False, True])
+async def test_what_came_before_the_vote_that_it_is_about_goes_with_it_where_the_vote_has_moved(
+    clients: Clients, removed: bool
+) -> None:
+    for n, order in enumerate(permutations(range(3))):
+        one, two = clients.record(f"one-{n}"), clients.record(f"two-{n}")
+        events = [
+            clients.vote(f"one-{n}"),
+            clients.vote(f"two-{n}"),
+            clients.removal() if removed else clients.change(feedback=-1),
+        ]
+        await clients.come(one, two)
+        await clients.come_one_by_one([replace(events[place], external=n) for place in order])
+        await clients.come(replace(events[order[-1]], external=n))  # delivered again
+        thumbs = [(await clients.view(record)).row.feedback for record in (one, two)]
+        assert thumbs == [None, None if removed else -1.0], order
+    assert await clients.counted() == (VoteCounts() if removed else VoteCounts(negative=6))
+
+
 async def test_the_next_answer_of_the_same_turn_takes_the_vote_with_it(clients: Clients) -> None:
     asked, answered = clients.record("turn-1"), clients.record("turn-1")
     await clients.come(asked, clients.vote())

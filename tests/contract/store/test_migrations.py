@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,17 @@ from proxy.store.store import Store
 from proxy.store.tables import partitions
 from proxy.store.tables.columns import row_to_insert
 from proxy.store.tables.keys import id_time_us
-from proxy.store.tables.schema import SUMS, arm_stats, durations, experiments, metadata, records, traffic, user_stats
+from proxy.store.tables.schema import (
+    SUMS,
+    arm_stats,
+    durations,
+    experiments,
+    feedback,
+    metadata,
+    records,
+    traffic,
+    user_stats,
+)
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote
 from tests.harness.exchanges import exchange, vote
 
@@ -253,3 +264,37 @@ def test_the_head_is_the_newest_script() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
     assert ScriptDirectory.from_config(config).get_current_head() == migrate.HEAD
+
+
+async def test_votes_from_before_there_were_ids_of_other_systems_count_and_change_as_ever(
+    empty_url: str, clock: ManualClock
+) -> None:
+    rng, now_us = random.Random(7), int(clock.now() * 1e6)
+    database = Database.connect(empty_url, clock=clock, pool_size=2, busy_timeout_s=30.0)
+    async with database.write() as connection:
+        await connection.run_sync(migrate._upgrade, "0013")
+    await partitions.create_ahead(database)
+    record = exchange(now_us, rng, aliases=())
+    given, parked = vote(record.id, now_us + 1, rng), vote(exchange(now_us + 2, rng).id, now_us + 3, rng)
+    old = sa.insert(feedback).values([
+        {"fid": one.fid, "record_id": one.record_id, "created_us": one.created_us, "feedback": 1, "retracted": False,
+         "joined": one is given, "source": "ann", "trust": 15, "whole": False, "copied": False}
+        for one in (given, parked)
+    ])  # fmt: skip
+    async with database.write() as connection:
+        kept = row_to_insert(record, flags_of(record), None) | {"feedback": 1.0}
+        await connection.execute(sa.insert(records).values(kept))
+        await connection.execute(old)
+    await database.close()
+    store = await Store.open(empty_url, clock=clock)
+    view = await store.records.get(record.id)
+    assert view is not None
+    assert [(one.feedback, one.external, one.amends, one.effective) for one in view.votes] == [(1, None, False, True)]
+    again = replace(vote(record.id, now_us + 9, rng), source="ann", feedback=-1, external=9)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, votes=(again,)))
+    taken = replace(vote(record.id, now_us + 12, rng), record_id=None, feedback=None, retracted=True, external=9)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=2, votes=(taken,)))
+    view = await store.records.get(record.id)
+    assert view is not None
+    assert view.row.feedback == 1.0, "the earlier one stands"
+    await store.close()

@@ -1,12 +1,14 @@
 """Orders from the console: with a reason, done by the loop, and by nobody else's page."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
+from proxy.web import console
 from tests.harness.console_data import Admin, ConsoleStage
 from tests.harness.serve import Answer, request
 
@@ -168,6 +170,40 @@ def test_with_a_token_one_logs_in_first(locked: Admin, page: Page) -> None:
     expect(page).to_have_url(f"{locked.url}/login")
 
 
+def test_a_link_to_a_filter_leads_to_it_after_logging_in(locked: Admin, page: Page) -> None:
+    filtered = f"{locked.url}/records?text=caf%C3%A9+a%2Bb&tag=a%3Db"
+    page.goto(filtered)
+    page.get_by_label("Admin token").fill("s3cret")
+    page.get_by_role("button", name="Log in").click()
+    expect(page).to_have_url(filtered)
+    expect(page.get_by_label("Text in query or answer")).to_have_value("café a+b")
+    page.get_by_role("button", name="Log out").click()
+    expect(page).to_have_url(f"{locked.url}/login")
+
+
+def test_what_is_typed_stands_in_no_address_where_the_scripts_are_not_there(locked: Admin, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    try:
+        page = context.new_page()
+        page.goto(f"{locked.url}/login?next=/runs")
+        assert "Logging in needs JavaScript." in page.content()
+        page.get_by_label("Admin token").fill("s3cret")
+        page.keyboard.press("Enter")
+        page.wait_for_load_state()
+        assert "s3cret" not in page.url
+    finally:
+        context.close()
+
+
+def test_no_form_that_a_script_sends_would_be_an_address_without_it() -> None:
+    templates = Path(console.__file__).parent / "templates"
+    forms = [
+        form for page in templates.glob("*.html") for form in re.findall(r"<form[^>]*hx-post[^>]*>", page.read_text())
+    ]
+    assert len(forms) > 4
+    assert [form for form in forms if 'method="post"' not in form] == []
+
+
 def test_a_wrong_token_is_told_and_leads_nowhere_else(locked: Admin) -> None:
     csrf = {"x-ratchet-csrf": "1"}
     wrong = post(locked, "/login", csrf, token="guess", next="/")
@@ -177,5 +213,7 @@ def test_a_wrong_token_is_told_and_leads_nowhere_else(locked: Admin) -> None:
     for evil in ("//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)"):
         right = post(locked, "/login", csrf, token="s3cret", next=evil)
         assert right.headers["hx-redirect"] == "/"
+    odd = post(locked, "/login", csrf, token="s3cret", next="/records?text=€\r\nx: y")
+    assert odd.headers["hx-redirect"] == "/records?text=%E2%82%ACx:%20y"
     assert post(locked, "/login", {}, token="s3cret", next="/").status == 403
     assert post(locked, "/actions", csrf, verb="pause", why="w", who="w").status == 401

@@ -51,6 +51,22 @@ def test_a_filter_that_means_nothing_is_no_empty_file(admin: Admin) -> None:
         assert request(admin.url, f"/records/{path}").status == 400
 
 
+def test_a_file_of_nothing_has_its_header_and_the_header_names_what_there_is(admin: Admin) -> None:
+    header, *rows = request(admin.url, "/records/download?format=csv&text=nothing+has+this").body.decode().splitlines()
+    assert not rows
+    assert header.split(",") == list(everything(admin)[0])
+
+
+def test_what_could_not_be_counted_is_said(admin: Admin) -> None:
+    admin.stage.failing = True
+    try:
+        answer = request(admin.url, "/records/count")
+    finally:
+        admin.stage.failing = False
+    assert answer.status == 200, "htmx shows no other"
+    assert answer.body.startswith(b"Not counted: the store cannot be reached")
+
+
 async def test_no_cell_is_a_formula() -> None:
     hostile = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\r=1", "\n=1", "plain, with a comma", 'a "quote"', "two\nlines"]
 
@@ -58,7 +74,7 @@ async def test_no_cell_is_a_formula() -> None:
         yield []
         yield [{"text": text, "number": -1.5, "flags": ["=1"], "none": None} for text in hostile]
 
-    written = b"".join([part async for part in csv_lines(pages())]).decode()
+    written = b"".join([part async for part in csv_lines(pages(), ("text", "number", "flags", "none"))]).decode()
     rows = list(csv.reader(io.StringIO(written)))
     assert rows[0] == ["text", "number", "flags", "none"]
     assert [row[0] for row in rows[1:]] == [f"'{text}" for text in hostile[:7]] + hostile[7:]

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Browser, expect
 
 from policies.snapshot import ModelView
 from proxy.config import Config, parse_config
 from proxy.status import ChampionStatus, ErrorStatus, TroubleStatus
 from proxy.store.store import Store
+from proxy.store.tables.schema import records
 from proxy.store.tables.values import IngestBatch
 from proxy.web.console.welcome import base_url, example
 from tests.harness.axe import barriers
@@ -24,6 +26,17 @@ from tests.harness.serve import request
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
     with Admin(ConsoleStage(tmp_path_factory.mktemp("empty"), hours=0)) as admin:
         yield admin
+
+
+def test_an_install_whose_records_were_all_deleted_is_no_new_one(tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def forget(store: Store) -> None:
+        async with store._db.write() as connection:
+            await connection.execute(sa.delete(records))
+
+    with Admin(ConsoleStage(tmp_path_factory.mktemp("deleted"), hours=2)) as admin:
+        admin.do(forget)
+        assert not request(admin.url, "/api/records").json()["records"]
+        assert b"Nothing has come yet" not in request(admin.url, "/").body
 
 
 def settings(champion: dict[str, Any], **tables: Any) -> Config:

@@ -91,6 +91,9 @@ def test_the_page_follows_a_log_until_the_run_ends(admin: Admin, browser: Browse
         expect(shown).to_contain_text("step  400")
         assert shown.inner_text().count("step  390") == 1
         page.wait_for_function(AT_END)
+        with file.open("a") as out:
+            out.write("user\u202etxt.exe\n")
+        expect(shown).to_contain_text("user\\u202etxt.exe")
         page.get_by_label("Follow it").uncheck()
         page.evaluate("e => { e.scrollTop = 0; }", shown.element_handle())
         with file.open("a") as out:
@@ -98,6 +101,8 @@ def test_the_page_follows_a_log_until_the_run_ends(admin: Admin, browser: Browse
         expect(shown).to_contain_text("step  410")
         page.wait_for_function("() => document.querySelector('[data-log] pre').scrollTop === 0")
         assert barriers(page) == []
+        file.write_text("another try\n")
+        expect(shown).to_have_text("… the log has begun anew\nanother try")
         ends(admin, run.id, run.ended_us)
         expect(page.locator("[data-log-state]")).to_have_text("The run has ended: this is all of it.")
     answer = request(admin.url, f"/runs/{run.id}/log?from=0").json()

@@ -3,15 +3,21 @@
 import dataclasses
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, expect
 
 from policies.ballots import FULL_TRUST, BallotTrust
+from proxy.app.own_votes import OwnVotes
+from proxy.ids import RecordIds
+from proxy.store.store import Store
+from proxy.store.tables.schema import models
 from proxy.store.tables.values import VoteView
 from proxy.web.console.voting import Said, before_the_last, given_tags, said_by, votes_for
 from tests.harness.axe import barriers, unfold
@@ -86,6 +92,40 @@ def test_undo_takes_a_vote_back_and_restores_what_was_said_before(admin: Admin) 
     assert [vote["retracted"] for vote in votes_of(admin, fresh)] == [False, True]
 
 
+def test_what_is_on_its_way_still_is_not_confused_with_what_was_said_before_it(admin: Admin) -> None:
+    record = unvoted(admin)
+    give(admin, record, act="up")
+    admin.ingest()
+    kept = give(admin, record, act="down").body.decode()
+    found = re.search(r'name="pending" value="([0-9a-f]{32})"', kept)
+    assert found is not None, "the form knows what it waits for"
+    early = give(admin, record, act="undo", pending=found[1])
+    assert early.status == 422
+    assert "on its way still" in early.body.decode()
+    admin.ingest()
+    assert record_of(admin, record)["feedback"] == -1
+    assert give(admin, record, act="undo", pending=found[1]).status == 200
+    admin.ingest()
+    assert record_of(admin, record)["feedback"] == 1
+
+
+def test_a_comment_stays_and_bars_no_undo_of_what_was_said_before_it(admin: Admin) -> None:
+    record = unvoted(admin)
+    give(admin, record, act="say", comment="Hm.")
+    admin.ingest()
+    assert give(admin, record, act="undo").status == 422
+    give(admin, record, act="up")
+    admin.ingest()
+    give(admin, record, act="say", comment="On the whole.")
+    admin.ingest()
+    headers = {"cookie": "ratchet_who=ann"}
+    assert b"Undo my last" in request(admin.url, f"/records/{record}", headers=headers).body
+    give(admin, record, act="undo")
+    admin.ingest()
+    assert record_of(admin, record)["feedback"] is None
+    assert [vote["comment"] for vote in votes_of(admin, record)][:3:2] == ["Hm.", "On the whole."]
+
+
 def test_a_correction_is_kept_under_another_thumb_and_goes_with_its_undo(admin: Admin) -> None:
     record = unvoted(admin)
     give(admin, record, act="down")
@@ -110,9 +150,12 @@ def test_a_tag_is_found_and_can_be_taken_away(admin: Admin) -> None:
         return [row["id"] for row in request(admin.url, f"/api/records?tag={tag}").json()["records"]]
 
     assert found("topic=returns") == found("tag=odd") == [record]
-    assert b"topic=returns" in request(admin.url, f"/records/{record}").body
+    shown = request(admin.url, f"/records/{record}").body.decode()
+    assert "tag topic=returns" in shown
+    assert "does not count" not in shown, "a tag is no vote"
     assert give(admin, record, untag="topic").status == 200
     admin.ingest()
+    assert "tag topic taken away" in request(admin.url, f"/records/{record}").body.decode()
     assert found("topic=returns") == []
     assert found("tag=odd") == [record]
     give(admin, record, act="tag", tag="topic=parts", who="bob")
@@ -137,6 +180,48 @@ def test_what_means_nothing_is_refused_with_a_sentence(admin: Admin, fields: dic
     assert answer.status == 422
     assert sentence in answer.body.decode()
     assert answer.headers["hx-retarget"] == "#vote-answer"
+
+
+def test_a_name_that_is_redacted_is_refused_for_it_would_be_several_peoples(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    stage = ConsoleStage(tmp_path_factory.mktemp("redacted"), hours=1)
+    redaction = replace(stage.config.capture.redaction, patterns=(r"[a-z]+@[a-z.]+",))
+    config = replace(stage.config, capture=replace(stage.config.capture, redaction=redaction))
+    stage.votes = OwnVotes(config, stage.root / "spool", RecordIds(stage.world.keys), stage.clock)
+    with Admin(stage) as admin:
+        record = unvoted(admin)
+        refused = give(admin, record, act="up", who="ann@example.com")
+        assert refused.status == 422
+        assert b"capture.redaction covers this name" in refused.body
+        assert give(admin, record, act="up", who="ann").status == 200
+        admin.ingest()
+        assert [vote["source"] for vote in votes_of(admin, record)] == ["console:ann"]
+
+
+def test_a_vote_that_was_not_kept_says_so_where_it_was_given(admin: Admin) -> None:
+    record = unvoted(admin)
+    admin.stage.failing = True
+    try:
+        answer = give(admin, record, act="up")
+    finally:
+        admin.stage.failing = False
+    assert answer.status == 503
+    assert answer.headers["hx-retarget"] == "#vote-answer"
+    assert b"Not kept: the store cannot be reached" in answer.body
+
+
+@pytest.mark.slow
+def test_a_controller_that_does_not_answer_is_told_beside_the_buttons(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    page = browser.new_page()
+    try:
+        page.goto(f"{admin.url}/records/{record}")
+        page.context.set_offline(True)
+        page.locator("#vote-up").click()
+        expect(page.locator("#vote-answer")).to_contain_text("No answer came")
+    finally:
+        page.close()
 
 
 def test_nobody_elses_page_can_vote_and_no_markup_gets_through(admin: Admin) -> None:
@@ -185,6 +270,46 @@ def test_in_a_browser_the_numbers_follow_by_themselves(admin: Admin, browser: Br
         unfold(page)
         assert barriers(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.slow
+def test_long_words_without_a_space_stay_on_a_phone(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    give(admin, record, act="say", comment="c" * 300, who="w" * 90)
+    give(admin, record, act="tag", tag="t" * 150, who="w" * 90)
+    admin.ingest()
+
+    async def rename(store: Store) -> None:
+        async with store._db.write() as connection:
+            await connection.execute(sa.update(models).values(name=models.c.name + "-" + "m" * 150))
+
+    admin.do(rename)
+    with watched_page(browser, width=390) as page:
+        for path in ("/", "/records", f"/records/{record}", "/traffic", "/experiment", "/runs"):
+            page.goto(f"{admin.url}{path}")
+            unfold(page)
+            assert page.evaluate("document.documentElement.scrollWidth") == 390, path
+
+
+@pytest.mark.slow
+def test_the_enter_key_in_a_field_does_what_the_field_is_for_and_never_votes(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/records/{record}")
+        who = page.locator("#vote-who")
+        who.fill("kim")
+        who.press("Enter")
+        page.get_by_text("Tag it").click()
+        page.get_by_label("Tag name=value").fill("topic=keys")
+        admin.stage.clock.advance(1)
+        page.keyboard.press("Enter")
+        expect(page.locator("#record-votes")).to_contain_text("Kept. It counts as soon as")
+        admin.ingest()
+        expect(page.locator("#record-votes")).to_contain_text("topic=keys console:kim")
+    votes = votes_of(admin, record)
+    assert [(vote["source"], vote["feedback"], vote["tags"]) for vote in votes] == [
+        ("console:kim", None, {"topic": "keys"})
+    ]
 
 
 def give_here(admin: Admin, page: Page, name: str) -> None:

@@ -81,6 +81,11 @@
     if (event.detail.pathInfo?.requestPath === "/logout" && !event.detail.successful) leaving = false;
     if (target.id === "live") told(xhr.status > 0 && xhr.status < 500);
   });
+  for (const name of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(name, ({ detail }) => {
+    if (detail.elt.matches("[data-counts]")) $(".found", detail.elt).textContent = "Not counted: no answer came.";
+    const form = detail.elt.closest("form"), answer = form && ($("[data-swap-errors]", form) || $("#vote-answer"));
+    if (answer) answer.textContent = "No answer came, so it may not be done: see whether it was, before you do it again.";
+  });
   document.addEventListener("htmx:afterSwap", () => { tellTimes(); reachable(); }); // before it is painted
   document.addEventListener("htmx:afterSettle", () => {
     const chip = $("#phase");

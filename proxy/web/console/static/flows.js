@@ -95,7 +95,8 @@
       if (!answer.ok) return;
       const { text, next, gap, there, ended } = await answer.json();
       const pre = box.querySelector("pre"), state = box.querySelector("[data-log-state]");
-      if (gap && text) pre.textContent = `… lines that are not shown: the log is longer\n${text}`;
+      if (next < Number(box.dataset.next)) pre.textContent = `… the log has begun anew\n${text}`;
+      else if (gap && text) pre.textContent = `… lines that are not shown: the log is longer\n${text}`;
       else if (text) pre.append(text);
       if (pre.textContent.length > MOST_CHARS) {
         const kept = pre.textContent.slice(-MOST_CHARS / 2);
