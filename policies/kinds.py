@@ -29,6 +29,9 @@ class Kind:
     """What OpenTelemetry calls it; None for what is no GenAI operation."""
     trainable: bool
     """Whether its answers are words of a model, from which another may learn."""
+    provider: str | None = None
+    """What OpenTelemetry calls whose API it is (`gen_ai.provider.name`); None for an API of many, which has its own
+    name there."""
     recognised_by: str = ""
     """For the reference, what tells it; "" for that of an API, whose shapes say it."""
 
@@ -42,7 +45,7 @@ OTHER: Final = Kind(
     recognised_by="anything else; kept raw",
 )  # fmt: skip
 TASK: Final = Kind(
-    name="task", code=18, operation="chat", trainable=False,
+    name="task", code=18, operation="chat", provider="openai", trainable=False,
     meaning="A chat UI's own request, whatever its shape: a title, tags, follow-up questions",
     recognised_by="what the UI says, and how it asks: see [tasks](#tasks)",
 )  # fmt: skip

@@ -37,14 +37,6 @@ _PROVIDERS: Final = (
     (".ml.cloud.ibm.com", "ibm.watsonx.ai"),
 )
 """How the host of a model's server ends, and what the conventions call who runs it."""
-_BY_KIND: Final = {
-    "messages": "anthropic",
-    "gemini": "gcp.gemini",
-    "bedrock": "aws.bedrock",
-    "cohere": "cohere",
-    "watsonx": "ibm.watsonx.ai",
-} | dict.fromkeys(("chat", "completions", "responses", "embeddings", "task"), "openai")
-"""Where the host tells nothing: whose API it is; of any other kind its own name."""
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -122,7 +114,7 @@ def _request(reading: Reading, kind: Kind) -> Mapping[str, Value | None]:
     named = asked.get("model")
     return {
         "gen_ai.operation.name": kind.operation,
-        "gen_ai.provider.name": _provider(reading.server.url, row.kind),
+        "gen_ai.provider.name": _provider(reading.server.url, kind),
         "gen_ai.request.model": named if isinstance(named, str) and named else None,
         "gen_ai.request.stream": True if row.flags & RecordFlag.STREAMED else None,
         "gen_ai.request.previous_response.id": _text(asked.get("previous_response_id")),
@@ -179,9 +171,10 @@ def _ours(reading: Reading) -> Mapping[str, Value | None]:
     }
 
 
-def _provider(url: str | None, kind: str) -> str:
+def _provider(url: str | None, kind: Kind) -> str:
+    """Who runs the server; where its host tells nothing, whose API it is."""
     host = urlsplit(url or "").hostname or ""
-    return next((name for end, name in _PROVIDERS if host.endswith(end)), _BY_KIND.get(kind, kind))
+    return next((name for end, name in _PROVIDERS if host.endswith(end)), kind.provider or kind.name)
 
 
 def _text(value: Any) -> str | None:

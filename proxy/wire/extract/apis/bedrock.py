@@ -193,7 +193,9 @@ def _has_content(event: dict[str, Any]) -> bool:
     return bool(delta.get("text") or delta.get("toolUse") or mapping(delta.get("reasoningContent")).get("text"))
 
 
-KIND: Final = Kind(name="bedrock", code=10, meaning="Bedrock Converse", operation="chat", trainable=True)
+KIND: Final = Kind(
+    name="bedrock", code=10, meaning="Bedrock Converse", operation="chat", provider="aws.bedrock", trainable=True
+)
 SHAPE: Final = Shape(
     name="Bedrock Converse",
     kind=KIND,

@@ -257,7 +257,9 @@ def _grown(key: str, values: list[Any]) -> Any:
     return values[-1]
 
 
-KIND: Final = Kind(name="chat", code=0, meaning="OpenAI chat completions", operation="chat", trainable=True)
+KIND: Final = Kind(
+    name="chat", code=0, meaning="OpenAI chat completions", operation="chat", provider="openai", trainable=True
+)
 SHAPE: Final = Shape(
     name="OpenAI chat completions",
     kind=KIND,

@@ -176,7 +176,7 @@ def _has_content(event: dict[str, Any]) -> bool:
     return bool(content.get("text") or content.get("thinking") or message.get("tool_plan") or message.get("tool_calls"))
 
 
-KIND: Final = Kind(name="cohere", code=11, meaning="Cohere chat", operation="chat", trainable=True)
+KIND: Final = Kind(name="cohere", code=11, meaning="Cohere chat", operation="chat", provider="cohere", trainable=True)
 SHAPE: Final = Shape(
     name="Cohere chat",
     kind=KIND,

@@ -104,6 +104,7 @@ KIND: Final = Kind(
     code=1,
     meaning="OpenAI text completions, and fill-in-the-middle",
     operation="text_completion",
+    provider="openai",
     trainable=True,
 )
 SHAPE: Final = Shape(

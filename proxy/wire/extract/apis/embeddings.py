@@ -44,7 +44,9 @@ def parse_response(response: dict[str, Any]) -> ParsedResponse:
     return ParsedResponse(prompt_tokens=prompt_tokens, provider_id=text(response.get("id")))
 
 
-KIND: Final = Kind(name="embeddings", code=3, meaning="Embeddings", operation="embeddings", trainable=False)
+KIND: Final = Kind(
+    name="embeddings", code=3, meaning="Embeddings", operation="embeddings", provider="openai", trainable=False
+)
 SHAPE: Final = Shape(
     name="Embeddings of OpenAI, Ollama, text-embeddings-inference, Cohere and Gemini",
     kind=KIND,

@@ -204,7 +204,12 @@ def _has_content(event: dict[str, Any]) -> bool:
 
 
 KIND: Final = Kind(
-    name="gemini", code=9, meaning="Gemini generateContent", operation="generate_content", trainable=True
+    name="gemini",
+    code=9,
+    meaning="Gemini generateContent",
+    operation="generate_content",
+    provider="gcp.gemini",
+    trainable=True,
 )
 SHAPE: Final = Shape(
     name="Gemini, its streams as events or as an array",

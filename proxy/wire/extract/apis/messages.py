@@ -164,6 +164,7 @@ KIND: Final = Kind(
     code=4,
     meaning="Anthropic Messages, also behind Bedrock and Vertex",
     operation="chat",
+    provider="anthropic",
     trainable=True,
 )
 SHAPE: Final = Shape(

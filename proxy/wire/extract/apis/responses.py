@@ -196,7 +196,9 @@ class _Item:
         return {"type": "message", "role": "assistant"}
 
 
-KIND: Final = Kind(name="responses", code=2, meaning="OpenAI Responses", operation="chat", trainable=True)
+KIND: Final = Kind(
+    name="responses", code=2, meaning="OpenAI Responses", operation="chat", provider="openai", trainable=True
+)
 SHAPE: Final = Shape(
     name="OpenAI Responses",
     kind=KIND,

@@ -79,7 +79,14 @@ def _has_content(event: dict[str, Any]) -> bool:
     return bool(_result(event).get("generated_text"))
 
 
-KIND: Final = Kind(name="watsonx", code=19, meaning="watsonx.ai", operation="text_completion", trainable=True)
+KIND: Final = Kind(
+    name="watsonx",
+    code=19,
+    meaning="watsonx.ai",
+    operation="text_completion",
+    provider="ibm.watsonx.ai",
+    trainable=True,
+)
 SHAPE: Final = Shape(
     name="IBM watsonx.ai's text generation",
     kind=KIND,
