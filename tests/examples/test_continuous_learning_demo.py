@@ -26,7 +26,7 @@ a line of the file: [{"role": "user", "content": "What should I know about bridg
 
 4. A/B testing. Users stay on the model that they have; the verdict waits for time and proof.
 both models have users: True; every user stays with theirs: True
-1 hours later: continue. Time: 1.0 of 48 hours.
+1 hours later: continue. Time: 1 of 48 hours.
 48 hours later: promote.
 
 5. Full loop iteration. All of it, until the new model is the champion.

@@ -137,7 +137,7 @@ async def test_every_decision_can_be_explained_and_decided_again(tmp_path: Path)
         why_not = await explain(store, not_yet)
         assert why_not["action"] == "Hold"
         assert why_not["inputs"]["assessment"]["verdict"] == "continue"
-        assert why_not["reasons"][0] == "No estimate of the gain yet."
+        assert why_not["reasons"][0] == "No request has come yet, for either arm."
         promoted = next(entry for entry in await history(store) if entry["action"] == "Promote")
         assert promoted["event"] == "promoted"
         assert promoted["phase"] == {"from": "promoting", "to": "watching"}
