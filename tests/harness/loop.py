@@ -231,14 +231,17 @@ class World:
         self.by_share = False
         """Whether users are split by the share that the routes name; else half of them have the challenger."""
         self._batches = 0
+        self._started: list[Loop] = []
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
-        """The real store."""
+        """The real store. It is closed when no loop that was started reads from it any more."""
         store = await Store.open(sqlite_with_tables(self.root / "ratchet.db"), clock=self.clock)
         try:
             yield store
         finally:
+            for loop in self._started:
+                await loop.finish()
             await store.close()
 
     def start(self, store: Any, *, holder: str = "test", trainer: Any = None, deployer: Any = None,
@@ -253,7 +256,7 @@ class World:
             probe=self.probe,
             notifier=self.told,
         )
-        return assemble(
+        loop = assemble(
             store=store,
             clock=self.clock,
             rules=self.rules,
@@ -268,6 +271,8 @@ class World:
             building=building,
             troubles=troubles,
         )
+        self._started.append(loop)
+        return loop
 
     def routes(self) -> RouteTable:
         """What the workers read now."""
