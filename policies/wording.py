@@ -21,6 +21,7 @@ __all__ = [
     "odds",
     "percent",
     "points",
+    "progress",
     "score",
     "share",
     "signed_percent",
@@ -66,6 +67,11 @@ def share(part: float) -> str:
     """A share that somebody has set, or that is counted exactly: 0.3 → "30 %", 0.125 → "12.5 %"."""
     shown = f"{round(100 * part, 1):g} %"
     return shown if shown not in ("0 %", "100 %") else percent(part)
+
+
+def progress(fraction: float) -> str:
+    """How far something has come on its way, whole percents that are behind it: 0.419 → "41 %", 0.999 → "99 %"."""
+    return f"{math.floor(100 * min(max(fraction, 0.0), 1.0) + 1e-9)} %"
 
 
 def confidence(alpha: float) -> str:

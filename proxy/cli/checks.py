@@ -10,7 +10,7 @@ import typer
 from proxy.cli.cautions import certificate_ended, certificate_ends_soon, mistaken_sentences, settings_file_open
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
 from proxy.cli.printable import plain, styled
-from proxy.cli.serve import SetOption, parse_settings
+from proxy.cli.serve import ChampionOption, SetOption, parse_settings
 
 if TYPE_CHECKING:
     from proxy.cli.connect import Attempt
@@ -23,6 +23,7 @@ def check_config(
     file: Annotated[
         str | None, typer.Argument(help="The file to check; the same as --config.", show_default=False)
     ] = None,
+    champion: ChampionOption = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     settings: SetOption = None,
@@ -47,7 +48,8 @@ def check_config(
     from proxy.config import fingerprint, public_document
     from proxy.config.load import old_names
 
-    source, overrides = Path(file) if file else config, parse_settings(settings)
+    source = Path(file) if file else config
+    overrides = {"champion.url": champion, **parse_settings(settings)}
     loaded = read_config(source, data_dir, overrides)
     _refuse_what_cannot_work(loaded)
     changed = _changed(loaded)

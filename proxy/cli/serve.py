@@ -13,10 +13,14 @@ from proxy.cli.common import ConfigOption, DataDirOption, Exit, fail, read_confi
 if TYPE_CHECKING:
     from proxy.config.model import Config
 
-__all__ = ["SetOption", "parse_settings", "serve"]
+__all__ = ["ChampionOption", "SetOption", "parse_settings", "serve"]
 
 _LOCAL: Final = frozenset({"callable", "command"})
 
+ChampionOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Base URL of the model's server (champion.url).", show_default=False),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -29,10 +33,7 @@ SetOption = Annotated[
 
 
 def serve(
-    champion: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Base URL of the model's server (champion.url).", show_default=False),
-    ] = None,
+    champion: ChampionOption = None,
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Public address (server.host).", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Public port (server.port).", show_default="8080")] = None,

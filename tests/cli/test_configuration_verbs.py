@@ -154,6 +154,11 @@ def test_the_environment_names_the_file(tmp_path: Path) -> None:
     assert document["changed"] == {"server.port": 9000}
 
 
+def test_the_model_is_named_as_serve_names_it() -> None:
+    document = json.loads(ratchet("check-config", "--champion", "http://model:8000", "--json").stdout)
+    assert document["changed"] == {"champion.url": "http://model:8000"}
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [

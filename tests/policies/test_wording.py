@@ -23,6 +23,7 @@ from policies.wording import (
     odds,
     percent,
     points,
+    progress,
     score,
     share,
     signed_percent,
@@ -45,6 +46,12 @@ def test_changes_carry_a_true_sign_and_nothing_is_minus_zero() -> None:
 def test_confidence_is_what_the_error_rate_leaves() -> None:
     assert confidence(0.05) == "95 %"
     assert confidence(0.025) == "97.5 %"
+
+
+def test_progress_is_whole_percents_and_never_done_too_soon() -> None:
+    assert [progress(one) for one in (0.0, 0.00001, 0.29, 0.419, 0.9999, 1.0, 3.0)] == [
+        "0 %", "0 %", "29 %", "41 %", "99 %", "100 %", "100 %"
+    ]  # fmt: skip
 
 
 def test_a_share_has_no_decimal_that_says_nothing() -> None:

@@ -247,6 +247,7 @@ def _slug(word: str) -> str:
 FILTERS: Final[dict[str, Any]] = {
     "share": share_text,
     "part": _part,
+    "progress": wording.progress,
     "change": change_text,
     "bound": bound_text,
     "points": _points,
