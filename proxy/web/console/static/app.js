@@ -77,7 +77,7 @@
   });
   document.addEventListener("htmx:afterRequest", (event) => {
     const { xhr, target } = event.detail;
-    if (xhr.status === 401 && state) location.reload(); // the session has ended: to the log-in page
+    if (xhr.status === 401 && state && !leaving) location.reload(); // the session has ended: to the log-in page
     if (event.detail.pathInfo?.requestPath === "/logout" && !event.detail.successful) leaving = false;
     if (target.id === "live") told(xhr.status > 0 && xhr.status < 500);
   });
