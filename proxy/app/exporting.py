@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from prometheus_client.registry import CollectorRegistry
 
 from proxy.clock import Clock
+from proxy.config.authorities import trusting
 from proxy.config.model import Config
 from proxy.config.programs import otlp_target
 from proxy.errors import ConfigError
@@ -58,7 +59,8 @@ class TelemetryOut:
         from proxy.telemetry.spans import ModelServer
 
         telemetry, champion = self._config.telemetry, self._config.champion
-        async with OtlpSender(target.endpoint, target.headers, self._clock) as sender:
+        tls = trusting(champion.ca_file)
+        async with OtlpSender(target.endpoint, target.headers, self._clock, tls=tls) as sender:
             delivery = Delivery(
                 sender,
                 OtlpEncoder({"service.instance.id": holder}),

@@ -11,6 +11,7 @@ from typing import Final
 
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
+from proxy.config.authorities import trusting
 from proxy.config.model import Config
 from proxy.errors import ConfigError
 from proxy.ingest import IngestMetrics
@@ -62,7 +63,8 @@ class OpenWebUILink:
         if settings.url is None or settings.key is None:
             return
         async with AsyncExitStack() as stack:
-            ui = await stack.enter_async_context(OpenWebUI(settings.url, settings.key))
+            tls = trusting(self._config.champion.ca_file)
+            ui = await stack.enter_async_context(OpenWebUI(settings.url, settings.key, tls))
             poller = OpenWebUIPoller(
                 ui,
                 settings.url.rstrip("/"),

@@ -21,6 +21,7 @@ from policies.rewrite import RequestShape, kind_of
 from proxy.checks.ports import Asked, AskedModel
 from proxy.checks.reading import Read, no_answer, read
 from proxy.clock import Clock
+from proxy.config.authorities import why_not_trusted
 from proxy.version import __version__
 from proxy.wire.decode import UnknownEncodingError, decode
 from proxy.wire.rewriting import Rewriter
@@ -101,7 +102,8 @@ class Asker:
                     return no_answer(sent, f"its answer broke off ({type(exc).__name__})", wanted)
                 continue
             except (aiohttp.ClientError, OSError) as exc:
-                unreached = Unreached(f"{endpoint.url} cannot be reached ({str(exc) or type(exc).__name__})")
+                why = why_not_trusted(exc) or str(exc) or type(exc).__name__
+                unreached = Unreached(f"{endpoint.url} cannot be reached ({why})")
                 continue
             latency_s = self._clock.monotonic() - started
             if status in _NOT_ALLOWED and not endpoint.headers:

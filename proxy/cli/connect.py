@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.app.model_probe import probe_model
 from proxy.app.paths import DataDir
 from proxy.clock import SystemClock
-from proxy.config.authorities import trusting
+from proxy.config.authorities import trusting, why_not_trusted
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.loop.adapters.deployers.health import trusts_unseen
 
@@ -68,9 +68,9 @@ def _tries(config: Config, tls: ssl.SSLContext | None) -> Iterator[tuple[str, Ca
     if config.trainer.kind in _TRAINERS:
         yield "trainer.url", lambda: _TRAINERS[config.trainer.kind](config, tls)
     if config.feedback.open_webui.url:
-        yield "feedback.open_webui.url", lambda: _open_webui(config)
+        yield "feedback.open_webui.url", lambda: _open_webui(config, tls)
     if config.telemetry.otlp_endpoint:
-        yield "telemetry.otlp_endpoint", lambda: _collector(config)
+        yield "telemetry.otlp_endpoint", lambda: _collector(config, tls)
     deployer = config.deployer
     if trusts_unseen(deployer):
         return
@@ -116,19 +116,19 @@ async def _judge(config: Config, tls: ssl.SSLContext | None) -> str:
     return f"{config.judge.model} judges (one question was asked: {found.score:g})"
 
 
-async def _open_webui(config: Config) -> str:
+async def _open_webui(config: Config, tls: ssl.SSLContext | None) -> str:
     """Its list of votes, which the key of an administrator may read."""
     from proxy.web.open_webui.api import OpenWebUI, OpenWebUIError
 
     outside = config.feedback.open_webui
     try:
-        async with OpenWebUI(str(outside.url), outside.key or "") as asked:
+        async with OpenWebUI(str(outside.url), outside.key or "", tls) as asked:
             return f"{outside.url} lets us read its votes ({len(await asked.votes())} so far)"
     except OpenWebUIError as exc:
         raise _FailedError(str(exc)) from exc
 
 
-async def _collector(config: Config) -> str:
+async def _collector(config: Config, tls: ssl.SSLContext | None) -> str:
     """A receiver of OTLP takes POST alone: any answer to a GET is a sign of life, but one that says that we may not."""
     import aiohttp
 
@@ -139,13 +139,13 @@ async def _collector(config: Config) -> str:
     assert target is not None  # there is an endpoint
     url = f"{target.endpoint.rstrip('/')}/v1/traces"
     try:
-        session = open_session(aiohttp.ClientTimeout(total=10.0))
+        session = open_session(aiohttp.ClientTimeout(total=10.0), tls)
         async with session as client, client.get(url, headers=target.headers) as answer:
             if answer.status in (401, 403):
                 raise _FailedError(f"{url} refuses us ({answer.status}); check telemetry.otlp_headers")
             return f"{url} answers {answer.status}"
     except aiohttp.ClientError as exc:
-        raise _FailedError(f"{url} cannot be reached: {exc}") from exc
+        raise _FailedError(f"{url} cannot be reached: {why_not_trusted(exc) or exc}") from exc
 
 
 async def _answers(url: str, path: str, token_file: str | None, tls: ssl.SSLContext | None) -> str:

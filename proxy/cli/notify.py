@@ -31,11 +31,12 @@ def notify(
     """
     from proxy.loop.adapters.messages import targets_of
 
-    settings = read_config(config, data_dir).notify
+    found = read_config(config, data_dir)
+    settings = found.notify
     targets = targets_of(settings.urls, settings.kinds, settings.console_url)
     if not targets:
         fail(Exit.CONFIG, "notify.urls is empty: nobody is told; name at least one URL")
-    answers = asyncio.run(_send(targets, settings.timeout_seconds)) if test else []
+    answers = asyncio.run(_send(targets, settings.timeout_seconds, found.champion.ca_file)) if test else []
     if json:
         print_json([_document(at, target, answers) for at, target in enumerate(targets)])
     else:
@@ -45,10 +46,11 @@ def notify(
         raise typer.Exit(int(Exit.FAILED))
 
 
-async def _send(targets: Sequence[NotifyTarget], timeout_s: float) -> list[Posted]:
+async def _send(targets: Sequence[NotifyTarget], timeout_s: float, ca_file: str | None) -> list[Posted]:
     import aiohttp
 
     from proxy.clock import SystemClock
+    from proxy.config.authorities import trusting
     from proxy.loop.adapters.notify import post
     from proxy.loop.adapters.session import open_session
 
@@ -64,7 +66,7 @@ async def _send(targets: Sequence[NotifyTarget], timeout_s: float) -> list[Poste
         "experiment_id": None,
         "missed": 0,
     }
-    async with open_session(aiohttp.ClientTimeout(total=timeout_s)) as session:
+    async with open_session(aiohttp.ClientTimeout(total=timeout_s), trusting(ca_file)) as session:
         return [await post(session, target, event) for target in targets]
 
 

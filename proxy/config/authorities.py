@@ -7,7 +7,7 @@ from pathlib import Path
 
 from proxy.errors import ConfigError
 
-__all__ = ["trusting"]
+__all__ = ["trusting", "why_not_trusted"]
 
 
 def trusting(ca_file: str | None) -> ssl.SSLContext | None:
@@ -25,3 +25,16 @@ def trusting(ca_file: str | None) -> ssl.SSLContext | None:
             "(-----BEGIN CERTIFICATE-----), readable by this user"
         ) from exc
     return context
+
+
+def why_not_trusted(error: BaseException) -> str | None:
+    """In words, where a call failed because nobody whom we trust vouches for the server's certificate; else None.
+
+    Such an error has the number 1 as well, which is "operation not permitted" for everything else."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
+    if not isinstance(cause, ssl.SSLCertVerificationError):
+        return None
+    return (
+        f"its certificate is not trusted ({cause.verify_message}); champion.ca_file names private authorities, or "
+        "correct the host name in the URL"
+    )

@@ -92,7 +92,7 @@ class ChampionConfig:
     api_key_header: Annotated[str, forms.key_header] = "authorization"
     """Header that carries api_key; `authorization` gets the prefix `Bearer `, any other header the bare key."""
     ca_file: str | None = None
-    """PEM file with certificates of authorities that are trusted beside the system's wherever we call a server: the models', whoever serves them, their probes and checks, the judge, deployers and trainers. Read at the start."""
+    """PEM file with certificates of authorities that are trusted beside the system's wherever we call a server: the models', whoever serves them, their probes and checks, the judge, deployers and trainers, receivers of notifications and of telemetry, Open WebUI. Read at the start."""
     terms_acknowledged: bool = False
     """You know what the terms of a hosted champion's provider say about training on its answers; `check-config` no longer mentions them."""
 

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 
+from proxy.config.authorities import why_not_trusted
 from proxy.config.judge import JudgeConfig
 from proxy.errors import ConfigError
 from proxy.judge.ports import Choice, Failure, JudgeItem, Judgement, JudgePair, PairJudgement
@@ -134,7 +135,8 @@ class OpenAIJudge:
         except TimeoutError:
             return _Reply(f"no answer within {self._timeout_s:g} s", failure=Failure.TIMEOUT)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            return _Reply(f"{self._url}: {str(exc) or type(exc).__name__}"[:_EXCERPT], failure=Failure.UNREACHABLE)
+            why = why_not_trusted(exc) or str(exc) or type(exc).__name__
+            return _Reply(f"{self._url}: {why}"[:_EXCERPT], failure=Failure.UNREACHABLE)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

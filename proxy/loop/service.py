@@ -83,8 +83,9 @@ async def open_loop(
     mark = fingerprint(config)
     version = await store.configs.add(mark, public_document(config))
     targets = targets_of(config.notify.urls, config.notify.kinds, config.notify.console_url)
-    notifier = WebhookNotifier(targets, timeout_s=config.notify.timeout_seconds) if targets else NoNotifier()
     tls = trusting(config.champion.ca_file)
+    timeout_s = config.notify.timeout_seconds
+    notifier = WebhookNotifier(targets, timeout_s=timeout_s, tls=tls) if targets else NoNotifier()
     probe = HttpProbe(trusting=trusts_unseen(config.deployer), tls=tls)
     deployer = build_deployer(config.deployer, data_dir, clock, tls=tls)
     gate = ReplayGate(store, config, _credentials(config, data_dir), clock)

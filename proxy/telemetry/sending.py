@@ -10,6 +10,7 @@ anything else                     never: left out, and counted
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
@@ -20,6 +21,7 @@ from typing import Final, Literal
 import aiohttp
 
 from proxy.clock import Clock
+from proxy.config.authorities import why_not_trusted
 from proxy.printable import printable
 from proxy.version import __version__
 
@@ -55,14 +57,22 @@ class OtlpSender:
     """Use as a context manager; one request at a time."""
 
     def __init__(
-        self, endpoint: str, headers: Mapping[str, str], clock: Clock, *, timeout_s: float = _TIMEOUT_S
+        self,
+        endpoint: str,
+        headers: Mapping[str, str],
+        clock: Clock,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`endpoint`: base URL, to which /v1/traces and /v1/logs are added."""
+        """`endpoint`: base URL, to which /v1/traces and /v1/logs are added; `tls`: whom to trust beside the system's
+        authorities."""
         self._endpoint = endpoint.rstrip("/")
         kind = {"Content-Type": "application/x-protobuf", "User-Agent": f"ratchet/{__version__}"}
         self._headers = {**kind, **headers}
         self._clock = clock
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s))
+        connector = aiohttp.TCPConnector(ssl=tls or True)
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s), connector=connector)
 
     async def __aenter__(self) -> OtlpSender:
         return self
@@ -103,6 +113,8 @@ def retry_after_s(value: str | None, now: float) -> float | None:
 def _no_answer(exc: Exception) -> str:
     if isinstance(exc, TimeoutError):
         return "no answer in time"
+    if untrusted := why_not_trusted(exc):
+        return untrusted
     number = getattr(getattr(exc, "os_error", exc), "errno", None)
     return os.strerror(number).lower() if isinstance(number, int) and number > 0 else type(exc).__name__
 

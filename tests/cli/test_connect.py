@@ -192,10 +192,21 @@ def test_what_can_be_told_without_asking_is_told_without_asking(
 def test_a_private_authority_is_trusted_here_too(tmp_path: Path) -> None:
     authority = Authority.make(tmp_path)
     with serving_tls_in_thread(authority) as model:
-        trusted = {"champion": {"url": model.url, "ca_file": str(authority.ca_file)}}
-        assert connect(tmp_path, trusted)[1]["champion.url"][0]
-        refused = connect(tmp_path, {"champion": {"url": model.url}})[1]["champion.url"]
-        assert (refused[0], "champion.ca_file" in refused[1]) == (False, True)
+        callees = {
+            "telemetry": {"otlp_endpoint": model.url},
+            "feedback": {"open_webui": {"url": model.url, "key": "k"}},
+            "notify": {"urls": [model.url]},
+        }
+        trusted = {"champion": {"url": model.url, "ca_file": str(authority.ca_file)}, **callees}
+        found = connect(tmp_path, trusted)[1]
+        assert found["champion.url"][0]
+        assert found["telemetry.otlp_endpoint"][0]
+        assert "no list of votes" in found["feedback.open_webui.url"][1], "it was asked, and is none"
+        told = CliRunner().invoke(app, ["notify", "--test", "--config", str(tmp_path / "ratchet.json")])
+        assert told.exit_code == 0, told.output
+        refused = connect(tmp_path, {"champion": {"url": model.url}, **callees})[1]
+        for setting in ("champion.url", "telemetry.otlp_endpoint", "feedback.open_webui.url"):
+            assert (refused[setting][0], "champion.ca_file" in refused[setting][1]) == (False, True), refused[setting]
     named = CliRunner().invoke(app, ["check-config", "--set", f"champion.ca_file={tmp_path / 'none.pem'}"])
     assert (named.exit_code, "none.pem cannot be used (No such file" in named.output) == (3, True)
 

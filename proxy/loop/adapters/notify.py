@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ async def post(session: aiohttp.ClientSession, target: NotifyTarget, event: Mapp
         async with session.post(target.url, json=body_for(target, event)) as response:
             answer = await response.content.read(_EXCERPT)
             asked = response.headers.get("Retry-After", "")
+    except aiohttp.ClientConnectorCertificateError as exc:  # a ValueError, too, whose text has no URL
+        return Posted(status=None, said=why_no_answer(exc))
     except (aiohttp.InvalidURL, aiohttp.ClientResponseError, ValueError) as exc:
         return Posted(status=None, said=type(exc).__name__)  # its text is the URL
     except (aiohttp.ClientError, TimeoutError) as exc:
@@ -104,11 +107,18 @@ class WebhookNotifier:
     """Posts events. `start` and `close` belong to the controller."""
 
     def __init__(
-        self, targets: Sequence[NotifyTarget], *, timeout_s: float, retry_s: Sequence[float] = _RETRY_S
+        self,
+        targets: Sequence[NotifyTarget],
+        *,
+        timeout_s: float,
+        retry_s: Sequence[float] = _RETRY_S,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        """`tls`: whom to trust beside the system's authorities."""
         self._receivers = [_Receiver(target) for target in targets]
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._retry_s = retry_s
+        self._tls = tls
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -129,7 +139,7 @@ class WebhookNotifier:
             receiver.put(event)
 
     async def _deliver(self, receiver: _Receiver) -> None:
-        async with open_session(self._timeout) as session:
+        async with open_session(self._timeout, self._tls) as session:
             while True:
                 while not receiver.events:
                     receiver.filled.clear()

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from proxy.config.authorities import why_not_trusted
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.loop.adapters.session import open_session
 
@@ -28,12 +29,9 @@ def why_no_answer(error: Exception) -> str:
     """A failed call in words that are no programmer's: "connection refused", not ClientConnectorError(…)."""
     if isinstance(error, TimeoutError):
         return "no answer within the timeout"
-    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return (
-            f"its certificate is not trusted ({cause.verify_message}); champion.ca_file names private authorities, or "
-            "correct the host name in the URL"
-        )
+    if untrusted := why_not_trusted(error):
+        return untrusted
+    cause = getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLError):
         return f"the TLS handshake failed ({cause.reason or cause}); check http or https, and the port, in the URL"
     number = getattr(cause, "errno", None)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
 import orjson
 
+from proxy.config.authorities import why_not_trusted
 from proxy.printable import printable
 from proxy.version import __version__
 
@@ -42,14 +44,17 @@ class OpenWebUIError(Exception):
 class OpenWebUI:
     """One Open WebUI, asked over HTTP. Open it as a context."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: whom to trust beside the system's authorities."""
+        self._tls = tls
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}", "User-Agent": f"ratchet/{__version__}"}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> OpenWebUI:
         """Ready to ask."""
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers)
+        connector = aiohttp.TCPConnector(ssl=self._tls or True)
+        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers, connector=connector)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -90,7 +95,7 @@ class OpenWebUI:
                     raise self._error(_BY_STATUS.get(answer.status, f"it answers with status {answer.status}"))
                 body = await self._body(answer)
         except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
-            what = printable(str(exc)) or type(exc).__name__
+            what = why_not_trusted(exc) or printable(str(exc)) or type(exc).__name__
             raise self._error(f"it cannot be reached: {what}") from exc
         try:
             found = await asyncio.to_thread(_read, body)
