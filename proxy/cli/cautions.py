@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
 
-__all__ = ["certificate_ended", "certificate_ends_soon", "mistaken_sentences", "settings_file_open"]
+__all__ = ["certificate_ended", "certificate_ends_soon", "settings_file_open"]
 
 _SOON_S: Final = 14 * 86400.0
 """So long before its end a certificate is worth a note."""
-
-
-def mistaken_sentences(environ: Mapping[str, str]) -> list[str]:
-    """Of variables that would be settings with one more underscore."""
-    if not any(name.startswith("RATCHET_") for name in environ):
-        return []  # a start costs nothing then
-    from proxy.config.load import mistaken_names
-
-    return [
-        f"the environment variable {name} is not a setting and has no effect; did you mean {meant}?"
-        for name, meant in mistaken_names(environ).items()
-    ]
 
 
 def settings_file_open(source: Path | None) -> list[str]:

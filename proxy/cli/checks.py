@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.cli.cautions import certificate_ended, certificate_ends_soon, mistaken_sentences, settings_file_open
+from proxy.cli.cautions import certificate_ended, certificate_ends_soon, settings_file_open
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
 from proxy.cli.printable import plain, styled
 from proxy.cli.serve import ChampionOption, SetOption, parse_settings
@@ -47,6 +47,7 @@ def check_config(
 
     from proxy.config import fingerprint, public_document
     from proxy.config.load import old_names
+    from proxy.config.variables import mistaken_variables
 
     source = Path(file) if file else config
     overrides = {"champion.url": champion, **parse_settings(settings)}
@@ -55,7 +56,7 @@ def check_config(
     changed = _changed(loaded)
     renamed = old_names(source, overrides, os.environ).items()
     notes = [
-        *mistaken_sentences(os.environ),
+        *mistaken_variables(os.environ),
         *settings_file_open(source),
         *(f"{old} is now called {new}; the old name is still read" for old, new in renamed),
         *_notes(loaded),

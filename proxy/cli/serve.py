@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from proxy.cli.cautions import certificate_ended, mistaken_sentences, settings_file_open
+from proxy.cli.cautions import certificate_ended, settings_file_open
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, fail, read_config, say
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def serve(
     loaded = read_config(config, data_dir, overrides)
     from proxy.config import check_serving, load_config
     from proxy.config.authorities import trusting
+    from proxy.config.variables import mistaken_variables
     from proxy.errors import ConfigError
 
     try:
@@ -74,7 +75,7 @@ def serve(
             otlp_target(loaded.telemetry)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
-    for sentence in (*mistaken_sentences(os.environ), *settings_file_open(config)):
+    for sentence in (*mistaken_variables(os.environ), *settings_file_open(config)):
         _warn(sentence)
     _warn_of_what_is_missing(loaded)
     from proxy.app import serve as run

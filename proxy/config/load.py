@@ -22,7 +22,7 @@ from proxy.config.model import Config
 from proxy.config.parse import OLD_PATHS, Key, Problem, from_text, keys, nearest, parse_table
 from proxy.errors import ConfigError
 
-__all__ = ["ENV_PREFIX", "fingerprint", "load_config", "load_document", "mistaken_names", "old_names", "origins_of", "parse_as", "parse_config", "public_document",
+__all__ = ["ENV_PREFIX", "fingerprint", "load_config", "load_document", "old_names", "origins_of", "parse_as", "parse_config", "public_document",
            "read_document", "secrets_in"]  # fmt: skip
 
 T = TypeVar("T")
@@ -205,23 +205,6 @@ def secrets_in(path: Path) -> list[str]:
     """The secrets that stand in this file themselves, by name. Raises ConfigError where it cannot be read."""
     data = read_document(path)
     return sorted(key.path for key in keys(Config) if key.secret and _get(data, key.path))
-
-
-def mistaken_names(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that are no settings, each with the setting that it would name with two underscores behind the table.
-
-    No reason to refuse a start: an orchestrator gives such names to the addresses of services (RATCHET_ADMIN_PORT)."""
-    meant = {path.replace(".", "_"): path for key in keys(Config) for path in [key.path]}
-    found = {}
-    for name in environ:
-        path = meant.get(name.removeprefix(ENV_PREFIX).lower().replace("__", "_"))
-        if name.startswith(ENV_PREFIX) and path is not None and not _is_setting(name):
-            found[name] = ENV_PREFIX + path.upper().replace(".", "__")
-    return found
-
-
-def _is_setting(name: str) -> bool:
-    return "__" in name.removeprefix(ENV_PREFIX)  # a setting, or refused as a misspelt one
 
 
 def _put(data: dict[str, Any], dotted: str, value: Any) -> None:

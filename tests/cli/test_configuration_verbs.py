@@ -43,15 +43,34 @@ def test_an_old_name_of_a_setting_is_told(tmp_path: Path) -> None:
         ("RATCHET_SERVER_PORT", "RATCHET_SERVER__PORT"),
         ("RATCHET_STORE_RETENTION_MAX_AGE_HOURS", None),
         ("RATCHET_STORE_RETENTION_INTERVAL_SECONDS", "RATCHET_STORE__RETENTION__INTERVAL_SECONDS"),
+        ("RATCHET_CHAMPION_UR", "RATCHET_CHAMPION__URL"),
+        ("RATCHET_CHAMPOIN_URL", "RATCHET_CHAMPION__URL"),
+        ("RATCHET_CHAMPION_KEY", "RATCHET_CHAMPION__API_KEY"),
+        ("RATCHET_SERVER_WORKER", "RATCHET_SERVER__WORKERS"),
+        ("RATCHET_CHECK_INTERVAL_SECOND", "RATCHET_CHECK_INTERVAL_SECONDS"),
+        ("RATCHET_CHECK_INTERVAL_SECONDS", None),
+        ("RATCHET_ADMIN_URL", None),
+        ("RATCHET_CONFIG_DIR", None),
         ("RATCHET_PORT", None),
         ("RATCHET_SERVICE_HOST", None),
+        ("RATCHET_SERVICE_PORT", None),
+        ("RATCHET_SERVICE_PORT_ADMIN", None),
+        ("RATCHET_ADMIN_PORT_8081_TCP_PORT", None),
     ],
 )
-def test_a_variable_that_lacks_an_underscore_is_a_note(name: str, meant: str | None) -> None:
+def test_a_variable_that_lacks_an_underscore_or_a_letter_is_a_note(name: str, meant: str | None) -> None:
     result = ratchet("check-config", env={name: "9000"})
     assert result.exit_code == 0
-    assert (name in result.output) == (meant is not None)
+    assert (f"variable {name} " in result.output) == (meant is not None)
     assert meant is None or f"did you mean {meant}?" in " ".join(result.output.split())
+
+
+def test_addresses_of_services_and_variables_of_commands_are_not_taken_for_mistakes() -> None:
+    """Kubernetes gives the port of a service ratchet-admin the name of a setting, but for an underscore."""
+    result = ratchet("check-config", env={"RATCHET_ADMIN_PORT": "tcp://10.0.0.7:8081", "RATCHET_ADMIN_TOKEN": "t" * 16})
+    assert "RATCHET_ADMIN_PORT" not in result.output
+    said = " ".join(result.output.split())
+    assert "RATCHET_ADMIN_TOKEN is read by commands alone, not by a server: its setting is RATCHET_ADMIN__TOKEN" in said
 
 
 def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
