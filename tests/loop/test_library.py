@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import runpy
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,15 @@ from proxy import (
     DataGeneratorConfig,
     LoopConfig,
     TrainingDataGenerator,
-    TriggerConfig,
     UsageLogger,
 )
 from proxy.clock import ManualClock
 from proxy.config.load import parse_as
+from tests.harness.programs import EXAMPLES
 from tests.harness.tables import sqlite_with_tables
 
 HOUR_S = 3600.0
+DEMO = runpy.run_path(str(EXAMPLES / "continuous_learning_demo.py"), run_name="demo")
 
 
 @pytest.fixture
@@ -39,24 +42,13 @@ def usage(tmp_path: Path) -> Iterator[UsageLogger]:
 
 
 def config(root: Path, **changes: Any) -> LoopConfig:
-    """Small thresholds; the experiment is decided by quality. The log is there already: making it takes longest."""
+    """The demo's small thresholds, with stages and a test of an hour; the experiment is decided by quality. The log is
+    there already: making it takes longest."""
     sqlite_with_tables(root / "usage.db")
-    settings: dict[str, Any] = {
-        "db_path": str(root / "usage.db"),
-        "output_dir": str(root / "training"),
-        "models_dir": str(root / "models"),
-        "champion_name": "nayru-v1",
-        "trigger_config": TriggerConfig(min_new_samples=60, min_usable_samples=20),
-        "generator_config": DataGeneratorConfig(near_duplicate_threshold=1.0),
-        "ab_test_config": ABTestConfig(
-            initial_challenger_traffic=0.5,
-            feedback_weight=0.0,
-            latency_weight=0.0,
-            min_duration_hours=1.0,
-            min_samples_per_version=40,
-        ),
-    }
-    return LoopConfig(**(settings | changes))
+    settings: LoopConfig = DEMO["settings"](root)
+    staged = replace(settings.ab_test_config, stages=ABTestConfig().stages, min_duration_hours=1.0)
+    here = {"generator_config": DataGeneratorConfig(near_duplicate_threshold=1.0), "ab_test_config": staged}
+    return replace(settings, **(here | changes))
 
 
 def train_into(root: Path) -> Any:
