@@ -35,8 +35,8 @@ import orjson
 
 from proxy.clock import Clock, SystemClock
 
-__all__ = ["KEYS_FILE", "ForgedIdError", "KeyRing", "MintedId", "RecordIds", "Uuid7", "create_ring", "merge_rings",
-           "minted_at", "new_ring"]  # fmt: skip
+__all__ = ["KEYS_FILE", "ForgedIdError", "KeyRing", "MintedId", "RecordIds", "Uuid7", "create_ring", "ids_beginning",
+           "merge_rings", "minted_at", "new_ring"]  # fmt: skip
 
 KEYS_FILE: Final = "keys.json"
 _STANDARD: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -44,6 +44,8 @@ _SORTABLE: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuv
 _TO_TOKEN: Final = bytes.maketrans(_STANDARD, _SORTABLE)
 _FROM_TOKEN: Final = bytes.maketrans(_SORTABLE, _STANDARD)
 _TOKEN: Final = re.compile(r"[0-9A-Z_a-z~]{36}", re.ASCII)
+_TOKEN_LENGTH: Final = 36
+_PART: Final = re.compile(r"[0-9A-Z_a-z~]{4,36}", re.ASCII)
 _UUID_BYTES: Final = 16
 _MAC_BYTES: Final = 10
 _PERSON: Final = b"ratchet record"
@@ -299,6 +301,15 @@ class RecordIds:
     def new_uuid(self, now_s: float) -> str:
         """An unsigned UUIDv7 (32 hex characters) from the same sequence, e.g. for a vote."""
         return self._uuids.next_hex(now_s)
+
+
+def ids_beginning(text: str) -> tuple[str, str] | None:
+    """The lowest and the highest UUID (32 hex characters) whose signed id begins with `text`; None: none can."""
+    if not _PART.fullmatch(text):
+        return None
+    ends = (text.ljust(_TOKEN_LENGTH, chr(digit)) for digit in (_SORTABLE[0], _SORTABLE[-1]))
+    low, high = (a2b_base64(end.encode("ascii").translate(_FROM_TOKEN))[:_UUID_BYTES].hex() for end in ends)
+    return low, high
 
 
 def new_ring() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from proxy.wire.extract.shapes import KINDS
 if TYPE_CHECKING:
     from proxy.ids import KeyRing
     from proxy.store.store import Store
-    from proxy.store.tables.values import RecordFilter, RecordRow
+    from proxy.store.tables.values import RecordFilter, RecordRow, RecordView
 
 __all__ = ["app"]
 
@@ -84,7 +84,9 @@ def list_records(
 def show_record(
     record: Annotated[
         str,
-        typer.Argument(help="UUID (or its first digits, 4 or more), signed id, or the id of the provider or client."),
+        typer.Argument(
+            help="UUID, signed id (of both the first 4 characters or more), or an id of provider or client."
+        ),
     ],
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -227,15 +229,26 @@ async def _full_document(store: Store, ring: KeyRing, name: str) -> dict[str, An
     from proxy.web.records import find_record, full_document
 
     ids = RecordIds(ring)
-    view = await find_record(store, ids, name)
-    if view is None and _PREFIX.fullmatch(digits := name.replace("-", "").lower().rstrip("…")):
-        found = await store.records.ids_beginning(digits, _CANDIDATES + 1)
+    view = await find_record(store, ids, name) or await _find_beginning(store, name)
+    return None if view is None else await full_document(store, ids, view)
+
+
+async def _find_beginning(store: Store, name: str) -> RecordView | None:
+    """The one record whose UUID begins so, or else its signed id, as the client has it."""
+    from proxy.ids import ids_beginning
+
+    begin = name.rstrip("…")
+    digits = begin.replace("-", "").lower()
+    uuids = (digits.ljust(32, "0"), digits.ljust(32, "f")) if _PREFIX.fullmatch(digits) else None
+    for ends in (uuids, ids_beginning(begin)):
+        found = [] if ends is None else await store.records.ids_between(*ends, _CANDIDATES + 1)
         if len(found) > 1:
             rest = ", and more" if len(found) > _CANDIDATES else ""
             fail(Exit.USAGE, f"several record ids begin with {name}: {', '.join(found[:_CANDIDATES])}{rest}; "
                  "give more digits")  # fmt: skip
-        view = await store.records.get(found[0]) if found else None
-    return None if view is None else await full_document(store, ids, view)
+        if found:
+            return await store.records.get(found[0])
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

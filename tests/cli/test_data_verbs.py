@@ -143,12 +143,15 @@ def test_show_takes_the_begin_of_an_id_where_that_is_enough(install: Install) ->
     one, other = sorted((install.record(), install.record()), key=lambda record: record.id)
     asyncio.run(install.fill([one, other]))
     same = next(n for n in range(32) if one.id[n] != other.id[n])
-    for given in (one.id[: same + 1], one.id[:31].upper(), f"{one.id[:30]}…"):
+    signed, another = (install.ids.sign(record.id) for record in (one, other))
+    where = next(n for n in range(36) if signed[n] != another[n])
+    for given in (one.id[: same + 1], one.id[:31].upper(), f"{one.id[:30]}…", signed[: where + 1], signed[:35]):
         assert answer(on(install, "records", "show", given, "--json"))["id"] == one.id
-    result = on(install, "records", "show", one.id[:8])
-    assert (result.exit_code, "several record ids begin with" in result.output) == (2, True)
-    assert one.id in result.output
-    assert other.id in result.output, "the candidates"
+    for begin in (one.id[:8], signed[:6]):
+        result = on(install, "records", "show", begin)
+        assert (result.exit_code, f"several record ids begin with {begin}" in result.output) == (2, True)
+        assert one.id in result.output
+        assert other.id in result.output, "the candidates"
     assert on(install, "records", "show", "f" * 14).exit_code == 5
 
 

@@ -68,9 +68,9 @@ class Records:
                 return None
             return (await _views(connection, self._codec, [row]))[0]
 
-    async def ids_beginning(self, prefix: str, limit: int = 2) -> list[str]:
-        """Ids of records that begin with `prefix`, lower-case hex digits: at most `limit`, the oldest first."""
-        found = records.c.id.between(prefix.ljust(32, "0"), prefix.ljust(32, "f"))
+    async def ids_between(self, low: str, high: str, limit: int) -> list[str]:
+        """Ids of records from `low` to `high`, both 32 hex digits: at most `limit`, the oldest first."""
+        found = records.c.id.between(low, high)
         async with self._db.read() as connection:
             return list(
                 await connection.scalars(sa.select(records.c.id).where(found).order_by(records.c.id).limit(limit))
