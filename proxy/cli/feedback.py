@@ -55,7 +55,7 @@ def feedback(
         body["feedback"] = _WORDS[vote.lower()]
     body |= {name: value for name, value in (("comment", comment), ("correction", correction), ("quality_score", score))
              if value is not None}  # fmt: skip
-    answer = _post(loaded, url, token or loaded.feedback.token, body)
+    answer = _post(loaded, url, token, body)
     if json:
         print_json(answer)
     else:
@@ -75,9 +75,9 @@ def _signed(config: Config, record: str) -> str:
 
 
 def _post(config: Config, url: str | None, token: str | None, body: dict[str, Any]) -> Any:
-    from proxy.cli.http import Server, ServerError, public_url
+    from proxy.cli.http import ServerError, public_server
 
-    server = Server((url or public_url(config)).rstrip("/"), token)
+    server = public_server(config, url, token)
     try:
         return server.post("/-/feedback", body)
     except ServerError as exc:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -16,11 +17,13 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 from proxy.cli.common import Exit, fail
+from proxy.config.authorities import trusting, trusting_alone, why_not_trusted
+from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
 
-__all__ = ["Server", "ServerError", "admin_server", "ask", "public_url", "running_address"]
+__all__ = ["Server", "ServerError", "admin_server", "ask", "public_server", "running_address"]
 
 _TIMEOUT_S = 10.0
 _POLL_S = 0.2
@@ -41,6 +44,8 @@ class Server:
 
     url: str
     token: str | None = None
+    tls: ssl.SSLContext | None = None
+    """Whom it trusts; None: the system's authorities."""
 
     def get(self, path: str) -> Any:
         """GET; the decoded JSON. Raises ServerError, OSError where nothing answers."""
@@ -68,12 +73,14 @@ class Server:
             headers["authorization"] = f"Bearer {self.token}"
         try:
             request = urllib.request.Request(f"{self.url}{path}", data=body, headers=headers, method=method)
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=self.tls) as response:
                 status = response.status
                 return json.load(response)
         except urllib.error.HTTPError as exc:
             raise ServerError(exc.code, _message(exc)) from exc
         except urllib.error.URLError as exc:
+            if isinstance(exc.reason, ssl.SSLCertVerificationError):
+                fail(Exit.UNREACHABLE, f"{self.url}: {why_not_trusted(exc.reason)}")
             raise ConnectionError(getattr(exc.reason, "strerror", None) or str(exc.reason)) from exc
         except json.JSONDecodeError as exc:
             raise ServerError(status, "the server there is not Ratchet: its answer is not JSON") from exc
@@ -106,17 +113,38 @@ def running_address(config: Config, name: str) -> str | None:
 def admin_server(config: Config, url: str | None, token: str | None) -> Server:
     """The admin port to talk to: as given, else of the running server, else as configured."""
     found = url or running_address(config, "admin") or _configured(config.admin.host, config.admin.port)
-    return Server(found.rstrip("/"), token or config.admin.token)
+    return Server(found.rstrip("/"), token or config.admin.token, _tls(config, found))
 
 
-def public_url(config: Config) -> str:
-    """The public port: of the running server, else as configured."""
-    return running_address(config, "public") or _configured(config.server.host, config.server.port)
+def public_server(config: Config, url: str | None, token: str | None) -> Server:
+    """The public port to talk to: as given, else of the running server, else as configured. Our own is known by its
+    certificate, for the address that it is asked at stands in no certificate."""
+    certificate = config.server.tls_cert_file
+    found = (
+        url
+        or running_address(config, "public")
+        or _configured(config.server.host, config.server.port, "http" if certificate is None else "https")
+    )
+    if url is None and found.startswith("https:") and certificate is not None:
+        try:
+            tls: ssl.SSLContext | None = trusting_alone(certificate)
+        except (OSError, ValueError) as exc:
+            fail(Exit.CONFIG, f"server.tls_cert_file: {certificate} cannot be used ({exc})")
+    else:
+        tls = _tls(config, found)
+    return Server(found.rstrip("/"), token or config.feedback.token, tls)
 
 
-def _configured(host: str, port: int) -> str:
+def _tls(config: Config, url: str) -> ssl.SSLContext | None:
+    try:
+        return trusting(config.champion.ca_file) if url.startswith("https:") else None
+    except ConfigError as exc:
+        fail(Exit.CONFIG, str(exc))
+
+
+def _configured(host: str, port: int, scheme: str = "http") -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{host}:{port}"
+    return f"{scheme}://{host}:{port}"
 
 
 def ask(server: Server, path: str) -> Any:

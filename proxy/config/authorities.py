@@ -5,9 +5,10 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from proxy.config.certificates import first_certificate
 from proxy.errors import ConfigError
 
-__all__ = ["trusting", "why_not_trusted"]
+__all__ = ["trusting", "trusting_alone", "why_not_trusted"]
 
 
 def trusting(ca_file: str | None) -> ssl.SSLContext | None:
@@ -24,6 +25,16 @@ def trusting(ca_file: str | None) -> ssl.SSLContext | None:
             f"champion.ca_file: {ca_file} cannot be used ({why}); give a PEM file with the certificate of the authority "
             "(-----BEGIN CERTIFICATE-----), readable by this user"
         ) from exc
+    return context
+
+
+def trusting_alone(cert_file: str) -> ssl.SSLContext:
+    """TLS for calling whoever holds the first certificate in this PEM file, by whatever name. Raises OSError,
+    ValueError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=first_certificate(Path(cert_file).expanduser()))
     return context
 
 

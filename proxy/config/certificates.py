@@ -12,19 +12,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-__all__ = ["valid_between"]
+__all__ = ["first_certificate", "valid_between"]
 
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _SEQUENCE, _VERSION, _UTC_TIME, _TIME = 0x30, 0xA0, 0x17, 0x18
 
 
-def valid_between(file: Path) -> tuple[float, float]:
-    """Unix seconds of the first certificate in a PEM file: not before, not after. Raises OSError, ValueError."""
+def first_certificate(file: Path) -> bytes:
+    """The DER of the first certificate in a PEM file. Raises OSError, ValueError."""
     found = _PEM.search(file.read_text("latin-1"))
     if found is None:
         raise ValueError(f"{file} holds no certificate in PEM form")
+    return ssl.PEM_cert_to_DER_cert(found[0])
+
+
+def valid_between(file: Path) -> tuple[float, float]:
+    """Unix seconds of the first certificate in a PEM file: not before, not after. Raises OSError, ValueError."""
     try:
-        return _validity(ssl.PEM_cert_to_DER_cert(found[0]))
+        return _validity(first_certificate(file))
     except IndexError:
         raise ValueError(f"{file}: its certificate is cut short") from None
 

@@ -204,6 +204,10 @@ def test_a_private_authority_is_trusted_here_too(tmp_path: Path) -> None:
         assert "no list of votes" in found["feedback.open_webui.url"][1], "it was asked, and is none"
         told = CliRunner().invoke(app, ["notify", "--test", "--config", str(tmp_path / "ratchet.json")])
         assert told.exit_code == 0, told.output
+        for words in (["feedback", "chatcmpl-1", "good", "--url"], ["status", "--admin-url"]):
+            refusal = CliRunner().invoke(app, [*words, model.url], env={"COLUMNS": "300"})
+            assert (refusal.exit_code, "its certificate is not trusted" in refusal.output) == (4, True), refusal.output
+            assert "no server answers" not in refusal.output
         refused = connect(tmp_path, {"champion": {"url": model.url}, **callees})[1]
         for setting in ("champion.url", "telemetry.otlp_endpoint", "feedback.open_webui.url"):
             assert (refused[setting][0], "champion.ca_file" in refused[setting][1]) == (False, True), refused[setting]

@@ -137,6 +137,9 @@ def test_an_answer_goes_all_the_way(authority: Authority, way: Way) -> None:
     assert said.strip() == answer_to(text).strip()
     [row] = way.records(text=text)
     assert row["outcome"] == "ok"
+    voting = [sys.executable, "-m", "proxy", "feedback", row["id"], "good", "--config", str(way.ratchet.config_file)]
+    for where in ([], ["--url", way.proxied]):
+        assert "accepted" in run([*voting, *where], ROOT), "of our own server and of the authority's"
 
 
 def test_a_renewed_certificate_is_read_after_sighup(authority: Authority, way: Way, tmp_path: Path) -> None:
