@@ -51,8 +51,9 @@ def _sentence(name: str, found: str, root: Path) -> str:
     owners = [owner for owner in packages_distributions().get(name, ()) if owner != _US]
     whose = f", of {' and '.join(f'{owner} {version(owner)}' for owner in owners)}," if owners else ""
     away = f"pip uninstall {' '.join(owners)}" if owners else "rename it, or take its folder out of PYTHONPATH"
+    where = "in the place of Ratchet's own" if Path(found).parent == root / name else "before Ratchet's own"
     return (
-        f"another package is called `{name}`: Python finds {found}{whose} before Ratchet's own in {root / name}. Give "
+        f"another package is called `{name}`: Python finds {found}{whose} {where} in {root / name}. Give "
         f"Ratchet an environment of its own (python -m venv), or remove the other ({away}) and install Ratchet again "
         f"(pip install --force-reinstall {_US})"
     )

@@ -151,6 +151,15 @@ def _sweep_s(config: Config) -> float:
     return min(_LONGEST_SWEEP_S, max(_SHORTEST_SWEEP_S, shortest / _SWEEPS))
 
 
+class _EncryptedError(Exception):
+    """A passphrase was asked for."""
+
+
+def _no_passphrase() -> str:
+    """In the place of OpenSSL's question at the terminal, which would wait for ever."""
+    raise _EncryptedError
+
+
 def client_tls(config: Config) -> ssl.SSLContext | None:
     """The TLS context of the public port, or None where it speaks plain HTTP. Raises ConfigError."""
     server = config.server
@@ -164,7 +173,12 @@ def client_tls(config: Config) -> ssl.SSLContext | None:
             raise ConfigError(f"server.{setting}: {file} cannot be read ({exc.strerror}); check the path and its "
                               "permissions") from exc  # fmt: skip
     try:
-        context.load_cert_chain(server.tls_cert_file, server.tls_key_file)
+        context.load_cert_chain(server.tls_cert_file, server.tls_key_file, password=_no_passphrase)
+    except _EncryptedError:
+        raise ConfigError(
+            f"server.tls_key_file: {server.tls_key_file} is encrypted, and at a restart nobody is there to type its "
+            "passphrase; write it without one (openssl pkey -in KEY -out PLAIN), readable by this user alone"
+        ) from None
     except OSError as exc:  # ssl.SSLError is one
         raise ConfigError(
             f"server.tls_cert_file {server.tls_cert_file}, server.tls_key_file {server.tls_key_file}: "

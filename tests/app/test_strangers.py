@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,9 +63,12 @@ def test_two_packages_in_one_folder_are_told_apart(tmp_path: Path) -> None:
     for name in ("proxy", "policies"):
         package(tmp_path, name)
     assert len(strangers(tmp_path)) == 2
-    (tmp_path / "dashboards").symlink_to(REPOSITORY / "dashboards")
+    (tmp_path / "dashboards").mkdir()
+    for file in ("__init__.py", "start.py"):
+        shutil.copy(REPOSITORY / "dashboards" / file, tmp_path / "dashboards")
     done = python(START, tmp_path)
     assert (done.returncode, done.stderr.count("another package is called")) == (3, 2), done.stderr
+    assert done.stderr.count("in the place of Ratchet's own") == 2
 
 
 def test_the_library_says_so_too(tmp_path: Path) -> None:

@@ -227,6 +227,17 @@ def test_a_certificate_that_has_ended_is_refused_and_one_that_ends_soon_is_a_not
         assert said != "" or "renew" not in result.output
 
 
+def test_a_key_with_a_passphrase_is_refused_and_nobody_asked(tmp_path: Path) -> None:
+    """OpenSSL would ask at the terminal, and wait."""
+    made, encrypted = Authority.make(tmp_path), tmp_path / "encrypted.key"
+    write = ["openssl", "pkey", "-in", made.key_file, "-aes256", "-passout", "pass:x", "-out", encrypted]
+    subprocess.run(write, check=True, capture_output=True)
+    files = {"server.tls_cert_file": made.cert_file, "server.tls_key_file": encrypted}
+    words = [word for name, file in files.items() for word in ("--set", f"{name}={file}")]
+    result = CliRunner().invoke(app, ["check-config", *words], env={"COLUMNS": "300"})
+    assert (result.exit_code, f"server.tls_key_file: {encrypted} is encrypted" in result.output) == (3, True)
+
+
 def test_a_settings_file_with_a_secret_that_others_can_read_is_a_note(tmp_path: Path) -> None:
     file = tmp_path / "ratchet.toml"
     file.write_text('[admin]\ntoken = "0123456789abcdef"\n')
