@@ -222,9 +222,8 @@ def _print_result(result: dict[str, Any], *, json: bool) -> None:
     retrained, said = result["retrain"], []
     if retrained:
         shown = {"completed": "model", "data_prepared": "data_path"}.get(retrained["status"], "reason")
-        said.append(
-            f"retrain by {retrained['trigger']}: {retrained['status']}, {retrained.get(shown) or ''}".rstrip(", ")
-        )
+        trigger, status = (retrained[name].replace("_", " ") for name in ("trigger", "status"))
+        said.append(f"retrain ({trigger}): {status}, {retrained.get(shown) or ''}".rstrip(", "))
     events = ("challenger_deployed", "champion_promoted", "rolled_back")
     said += [f"{name.replace('_', ' ')}: {result[name]}" for name in events if result.get(name)]
     update = result.get("ab_test_update")

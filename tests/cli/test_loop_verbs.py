@@ -131,7 +131,7 @@ def test_a_process_killed_in_the_training_is_followed_by_one_that_ends_it(place:
     (place / "my_training.py").write_text(TRAINER)
     again = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert "retrain by sample_count: completed, model-" in again.stdout
+    assert "retrain (sample count): completed, model-" in again.stdout
     assert answer(ratchet("status", "--config", "config.json", "--json"))["status"]["total_retrains"] == 1
 
 
