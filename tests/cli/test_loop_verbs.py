@@ -83,11 +83,11 @@ def test_trigger_without_training_prepares_the_data(place: Path) -> None:
 
 
 def test_what_a_retrain_came_to_is_said_in_one_line(place: Path) -> None:
-    assert "data_prepared, /" in ratchet("--config", "config.json", "--trigger", "--no-train").output
+    assert "data prepared, /" in ratchet("--config", "config.json", "--trigger", "--no-train").output
     strict = QUICK_START | {"trigger_config": {"min_usable_samples": 1000}}
     (place / "config.json").write_text(json.dumps(strict))
     result = ratchet("--config", "config.json", "--trigger", "--no-train")
-    assert (result.exit_code, "too_few_samples, " in result.output) == (1, True)
+    assert (result.exit_code, "too few samples, " in result.output) == (1, True)
     assert "usable samples, 1,000 needed" in result.output
 
 
