@@ -52,7 +52,7 @@ class ServerConfig:
     tls_cert_file: str | None = None
     """PEM certificate chain; with tls_key_file the public port speaks HTTPS."""
     tls_key_file: str | None = None
-    """PEM private key of tls_cert_file."""
+    """PEM private key of tls_cert_file, without a passphrase."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
