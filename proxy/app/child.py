@@ -75,6 +75,9 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._failures = 0
+        self.has_run = False
+        """Whether one has ended for another reason than its settings: then what keeps the next from running, a file
+        that was broken meanwhile, is no reason to end the others."""
         self.spare_keys: Mapping[str, Any] | None = None
         """The key ring for the next start, where there is no file of it."""
         self.origins: Mapping[str, str] = {}
@@ -135,6 +138,7 @@ class Child:
         self._let_go()
         if self._clock.monotonic() - self._started_at >= _STABLE_S:
             self._failures = 0
+        self.has_run |= status != EXIT_CONFIG
         self._put_off()
         return status
 

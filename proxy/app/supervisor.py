@@ -210,7 +210,7 @@ class Supervisor:
         self._replaced = [old for old in self._replaced if old.process.poll() is None]
         for child in self._children:
             status = child.reap()
-            if status == EXIT_CONFIG and not self._reloaded:
+            if status == EXIT_CONFIG and not self._reloaded and not child.has_run:
                 _log.error("%s cannot run with these settings: shutting down", child.name)
                 self._fatal = True
             elif status is not None and not self._draining:
@@ -226,6 +226,7 @@ class Supervisor:
         try:
             fresh = self._reload()
             check_serving(fresh)
+            _try_certificates(fresh)
         except ConfigError as exc:
             _log.error("SIGHUP: the new configuration is not valid, the old one stays in use: %s", exc)
             return
@@ -293,6 +294,13 @@ class _Replaced:
     child: Child
     process: subprocess.Popen[bytes]
     kill_at: float
+
+
+def _try_certificates(config: Config) -> None:
+    """Raise ConfigError where a worker could not use them: the old one would be gone by then."""
+    from proxy.config.own_tls import try_certificates  # a supervisor needs TLS for nothing else
+
+    try_certificates(config)
 
 
 def _describe(status: int) -> str:

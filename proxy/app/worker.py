@@ -31,9 +31,10 @@ from proxy.app.store_health_file import read_store_health
 from proxy.app.timekeeping import follow_time
 from proxy.clock import AdjustedClock
 from proxy.config.model import Config
+from proxy.config.own_tls import client_tls
 from proxy.credentials import CredentialFile
 from proxy.errors import ConfigError
-from proxy.gateway.gateway import Gateway, client_tls
+from proxy.gateway.gateway import Gateway
 from proxy.ids import KeyRing, RecordIds
 from proxy.log_throttle import ThrottledLog
 from proxy.metrics.shared import SharedCounters

@@ -78,10 +78,9 @@ def _refuse_what_cannot_work(config: Config) -> None:
     anybody."""
     from proxy.app.paths import DataDir
     from proxy.checks.golden import golden_of
-    from proxy.config.authorities import trusting
+    from proxy.config.own_tls import try_certificates
     from proxy.config.programs import missing_programs, otlp_target
     from proxy.errors import ConfigError
-    from proxy.gateway.gateway import client_tls
     from proxy.judge.build import make_judge
     from proxy.loop.adapters.deployers import build_deployer
     from proxy.loop.adapters.trainers import build_trainer
@@ -89,8 +88,7 @@ def _refuse_what_cannot_work(config: Config) -> None:
     if missing := list(missing_programs(config)):
         fail(Exit.CONFIG, "\n  ".join(("the configuration names things that do not exist:", *map(str, missing))))
     try:
-        client_tls(config)
-        trusting(config.champion.ca_file)
+        try_certificates(config)
         golden_of(config)
         otlp_target(config.telemetry)
         make_judge(config.judge)

@@ -190,12 +190,25 @@ def _is_killed_when_asked_again(ratchet: RatchetProcess) -> bool:
     return False
 
 
+def changed(ratchet: RatchetProcess, table: str, **settings: str) -> str:
+    """The settings file with these in a table."""
+    return json.dumps(ratchet.settings | {table: ratchet.settings[table] | settings})
+
+
 def test_sighup_with_a_broken_file_changes_nothing(running: RatchetProcess) -> None:
     ratchet = running
     worker = ratchet.pid("worker-0")
     for content, told in (
         ('{"champion": {"urll": "http://x"}}', "the old one stays in use"),
         (json.dumps(ratchet.settings | {"admin": {"port": 1}}), "these settings need a restart: admin.port"),
+        (
+            changed(ratchet, "champion", ca_file="/none.pem"),
+            "the old one stays in use: champion.ca_file: /none.pem cannot be used",
+        ),
+        (
+            changed(ratchet, "server", tls_cert_file="/none.pem", tls_key_file="/none.key"),
+            "in use: server.tls_cert_file: /none",
+        ),
     ):
         ratchet.config_file.write_text(content)
         os.kill(ratchet.pid("supervisor"), signal.SIGHUP)

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -153,6 +153,24 @@ def test_a_renewed_certificate_is_read_after_sighup(authority: Authority, way: W
     assert way.ratchet.process is not None
     way.ratchet.process.send_signal(signal.SIGHUP)
     await_true(lambda: _serves(way.proxied, renewed), "the new certificate")
+    _nothing_ends_by_a_broken_key(way.ratchet, lambda: _serves(way.proxied, renewed))
+
+
+def _nothing_ends_by_a_broken_key(ratchet: RatchetProcess, serves: Callable[[], bool]) -> None:
+    """The worker with the good one goes on; one that dies meanwhile is back as soon as the file is mended."""
+    key, process = Path(ratchet.settings["server"]["tls_key_file"]), ratchet.process
+    good, worker = key.read_bytes(), ratchet.pid("worker-0")
+    assert process is not None
+    key.write_text("no key\n")
+    process.send_signal(signal.SIGHUP)
+    await_true(lambda: "the old one stays in use: server.tls_cert_file" in ratchet.log, "the refusal")
+    assert ratchet.pid("worker-0") == worker
+    assert serves()
+    ratchet.kill("worker-0")
+    await_true(lambda: "worker-0 ended (exit status 78); restarting it" in ratchet.log, "a worker that cannot start")
+    key.write_bytes(good)
+    await_true(serves, "a worker with the mended key")
+    assert process.poll() is None
 
 
 def _serves(url: str, authority: Authority) -> bool:

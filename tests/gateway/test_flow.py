@@ -258,8 +258,8 @@ async def test_tls_on_both_legs(
 ) -> None:
     from dataclasses import replace
 
+    from proxy.config.own_tls import client_tls
     from proxy.config.serving import ServerConfig
-    from proxy.gateway import client_tls
 
     cert, key = certificate
     settings = replace(config(), server=ServerConfig(tls_cert_file=str(cert), tls_key_file=str(key)))
