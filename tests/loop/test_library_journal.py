@@ -150,6 +150,8 @@ def test_a_store_that_takes_nothing_for_long_costs_neither_calls_nor_memory_nor_
             usage.log(f"q {number}", "r", "m")
         assert sum(len(file.calls) for file in waiting.unstored) + waiting.journal.waiting <= 40
         assert len(list(files.iterdir())) <= 6
+        with pytest.raises(TemporaryError):
+            usage.close()
         other.execute("ROLLBACK")
         assert sorted(record["query"] for record in usage.get_records()) == sorted(f"q {n}" for n in range(100))
         assert list(files.iterdir()) == []

@@ -250,6 +250,13 @@ class UsageStore:
             body=body,
         )
 
+    def end(self) -> None:
+        """Try nothing again, and leave what is not stored to whoever comes next."""
+        self._no_timer()
+        for file in (*self.unstored, self.journal.take()):
+            file.let_go()
+        self.unstored = []
+
     async def vote(self, vote: NewVote) -> None:
         """Write one vote and wait until it is there. What comes in meanwhile shares the next transaction."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -276,8 +283,7 @@ async def close_usage_store(usage: UsageStore) -> None:
     try:
         await usage.settle()
     finally:
-        for file in usage.unstored:
-            file.let_go()
+        usage.end()
         await usage.store.close()
 
 
