@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from policies import wording
-from policies.vocabulary import VERDICTS
+from policies.vocabulary import VERDICTS, trigger_label
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, say
 from proxy.cli.control import WAIT_S, Wait, Where, submit
 from proxy.cli.http import running_address
@@ -236,8 +236,9 @@ def _print_result(result: dict[str, Any], *, json: bool) -> None:
     retrained, said = result["retrain"], []
     if retrained:
         shown = {"completed": "model", "data_prepared": "data_path"}.get(retrained["status"], "reason")
+        status = retrained["status"].replace("_", " ")
         said.append(
-            f"retrain by {retrained['trigger']}: {retrained['status']}, {retrained.get(shown) or ''}".rstrip(", ")
+            f"retrain ({trigger_label(retrained['trigger'])}): {status}, {retrained.get(shown) or ''}".rstrip(", ")
         )
     events = ("challenger_deployed", "champion_promoted", "rolled_back")
     said += [f"{name.replace('_', ' ')}: {result[name]}" for name in events if result.get(name)]
@@ -268,7 +269,8 @@ def _print_summary(summary: dict[str, Any], database: str) -> None:
         out.print(f"  challenger {status['challenger_model']}")
     out.print(f"  database   {Path(database).expanduser().absolute()}", soft_wrap=True)
     quality = "–" if usage["avg_quality_score"] is None else f"{usage['avg_quality_score']:.3f}"
-    out.print(f"usage: {usage['total']} calls, {usage['feedback_rate']:.1%} with feedback, average quality {quality}")
+    calls = wording.counted(usage["total"], "call")
+    out.print(f"usage: {calls}, {usage['feedback_rate']:.1%} with feedback, average quality {quality}")
     last = status["last_retrain"]
     out.print(f"retrains: {status['total_retrains']}, last {_when(last) if last else 'never'}")
     print_next(out, msgspec.convert(summary["next"], NextStatus | None))

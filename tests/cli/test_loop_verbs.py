@@ -84,11 +84,14 @@ def test_trigger_without_training_prepares_the_data(place: Path) -> None:
 
 
 def test_what_a_retrain_came_to_is_said_in_one_line(place: Path) -> None:
-    assert "data_prepared, /" in ratchet("--config", "config.json", "--trigger", "--no-train").output
+    assert (
+        "retrain (command of a person): data prepared, /"
+        in ratchet("--config", "config.json", "--trigger", "--no-train").output
+    )
     strict = QUICK_START | {"trigger_config": {"min_usable_samples": 1000}}
     (place / "config.json").write_text(json.dumps(strict))
     result = ratchet("--config", "config.json", "--trigger", "--no-train")
-    assert (result.exit_code, "too_few_samples, " in result.output) == (1, True)
+    assert (result.exit_code, "too few samples, " in result.output) == (1, True)
     assert "usable samples, 1,000 needed" in result.output
 
 
@@ -133,7 +136,7 @@ def test_a_process_killed_in_the_training_is_followed_by_one_that_ends_it(place:
     (place / "my_training.py").write_text(TRAINER)
     again = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert "retrain by sample_count: completed, model-" in again.stdout
+    assert "retrain (new samples): completed, model-" in again.stdout
     assert answer(ratchet("status", "--config", "config.json", "--json"))["status"]["total_retrains"] == 1
 
 

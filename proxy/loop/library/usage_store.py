@@ -121,8 +121,10 @@ class UsageStore:
 
     def _put_aside(self) -> None:
         if self.journal.full:
-            self.unstored.append(self.journal.take())
-            self.unstored[-1].forget()
+            aside = self.journal.take()
+            if self.failing:
+                aside.forget()
+            self.unstored.append(aside)
 
     async def _in_background(self) -> None:
         """What cannot be stored now stays in its file, and is tried again."""
@@ -168,9 +170,7 @@ class UsageStore:
         for each try: every file is an open descriptor."""
         self._put_aside()
         while self.unstored:
-            self.unstored[0].remember()
-            await self._store(self.unstored[0], [])
-            self.unstored.pop(0).remove()
+            await self._store_oldest([])
         taken = self.journal.take()
         if not taken.calls:
             taken.remove()  # it was begun for a call that the disk did not take
@@ -178,7 +178,13 @@ class UsageStore:
                 await self._store(taken, votes)
             return
         self.unstored.append(taken)
-        await self._store(taken, votes)
+        await self._store_oldest(votes)
+
+    async def _store_oldest(self, votes: Sequence[tuple[NewVote, object]]) -> None:
+        oldest = self.unstored[0]
+        oldest.remember()
+        await self._store(oldest, votes)
+        self.failing = False  # from here on who logs faster waits again
         self.unstored.pop(0).remove()
 
     async def _adopt(self) -> None:
