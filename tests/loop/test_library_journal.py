@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 
 from proxy import UsageLogger
 from proxy.cli.app import app
+from proxy.clock import ManualClock
 from proxy.errors import TemporaryError
 from proxy.ids import KeyRing, RecordIds
 from proxy.loop.library.journal import TOO_MANY, LoggedCall, UsageJournal
 from proxy.loop.library.usage_questions import record_vote
-from proxy.loop.library.usage_store import UsageStore
+from proxy.loop.library.usage_store import UsageStore, close_usage_store, open_usage_store
 from tests.harness.tables import sqlite_with_tables
 
 KILLED = """
@@ -156,6 +157,22 @@ def test_a_store_that_takes_nothing_for_long_costs_neither_calls_nor_memory_nor_
         assert sorted(record["query"] for record in usage.get_records()) == sorted(f"q {n}" for n in range(100))
         assert list(files.iterdir()) == []
     assert len([record for record in caplog.records if "cannot be stored now" in record.message]) <= 1
+
+
+async def test_nothing_is_tried_any_more_once_the_log_is_closed(path: Path) -> None:
+    """What a try had taken would stay locked until the process ends, and nobody would store it before."""
+    usage = await open_usage_store(path, ManualClock())
+    await usage.one_commit.acquire()
+    closing = asyncio.ensure_future(close_usage_store(usage))
+    await asyncio.sleep(0)
+    usage.wake(at_once=True)
+    tried = usage.commit
+    assert tried is not None
+    usage.one_commit.release()
+    await closing
+    assert tried.done()
+    usage.wake(at_once=True)
+    assert usage.commit is tried
 
 
 def test_the_import_brings_none_of_what_the_first_call_needs() -> None:

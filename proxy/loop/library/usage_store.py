@@ -27,7 +27,7 @@ from proxy.private import make_folder
 from proxy.routes import RouteTable
 from proxy.store.store import Store
 from proxy.store.tables.values import BodyPayload, IngestBatch, NewRecord, NewVote
-from proxy.tasks import spawn
+from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["UsageStore", "close_usage_store", "open_usage_store"]
 
@@ -68,6 +68,8 @@ class UsageStore:
     committed_at: float = float("-inf")
     failing: bool = False
     """What was tried last could not be stored."""
+    ended: bool = False
+    """It is being closed."""
     troubles: ThrottledLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,14 +95,12 @@ class UsageStore:
         """Something waits: store it at once, or with what comes until the next commit is due."""
         if at_once:
             self._begin()
-        elif self.timer is None:
-            loop = asyncio.get_running_loop()
-            due_s = max(_GATHER_S, self.committed_at + _BETWEEN_S - loop.time())
-            self.timer = loop.call_later(due_s, self._begin)
+        else:
+            self._later(max(_GATHER_S, self.committed_at + _BETWEEN_S - asyncio.get_running_loop().time()))
 
     def _begin(self) -> None:
         self._no_timer()
-        if self.commit is None or self.commit.done():
+        if not self.ended and (self.commit is None or self.commit.done()):
             self.commit = spawn(self._in_background(), name="group commit of the usage log")
 
     def _no_timer(self) -> None:
@@ -195,8 +195,9 @@ class UsageStore:
                 file.remove()
                 _log.info("stored %d calls that a process had logged before it ended", len(file.calls))
             except Exception as exc:  # noqa: BLE001 - it stays for the next time; this process has nothing to do with it
-                file.let_go()
                 _log.warning("%s cannot be stored now: %s", file.path, exc)
+            finally:
+                file.let_go()
 
     async def _store(self, file: JournalFile, votes: Sequence[tuple[NewVote, object]]) -> None:
         await self.routes()
@@ -256,9 +257,12 @@ class UsageStore:
             body=body,
         )
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Try nothing again, and leave what is not stored to whoever comes next."""
+        self.ended = True
         self._no_timer()
+        if self.commit is not None:
+            await cancel_and_wait([self.commit])
         for file in (*self.unstored, self.journal.take()):
             file.let_go()
         self.unstored = []
@@ -289,7 +293,7 @@ async def close_usage_store(usage: UsageStore) -> None:
     try:
         await usage.settle()
     finally:
-        usage.end()
+        await usage.end()
         await usage.store.close()
 
 
