@@ -52,6 +52,7 @@ Panel = TypeVar("Panel", timeseries.Panel, stat.Panel, bargauge.Panel, statetime
 MATCHER = 'instance=~"$instance"'
 SOURCE = DataSourceRef(type_val="prometheus", uid="${DS_PROMETHEUS}")
 GREEN: Steps = ((None, "green"),)
+_BESIDE = 5
 
 
 def board(name: str, description: str) -> Dashboard:
@@ -83,10 +84,11 @@ def board(name: str, description: str) -> Dashboard:
 
 
 def row(page: Dashboard, question: str, *panels: AnyPanel) -> Dashboard:
-    """Add a row that answers `question`."""
+    """Add a row that answers `question`; what does not fit beside each other gets two lines."""
     page.with_row(Row(question))
+    beside = len(panels) if len(panels) <= _BESIDE else -(-len(panels) // 2)
     for panel in panels:
-        page.with_panel(panel.span(24 // len(panels)))
+        page.with_panel(panel.span(24 // beside))
     return page
 
 
