@@ -21,18 +21,13 @@ from dataclasses import replace
 from typing import Final
 
 from policies.assessment import (
-    ABTestConfig,
-    ArmStats,
     Assessment,
     Carried,
     Eta,
-    Evidence,
-    ExperimentFacts,
     FeedbackRate,
     MetricComparison,
     NextStage,
     SampleRatio,
-    StageFacts,
     StageResult,
     TagEffect,
     Verdict,
@@ -50,6 +45,8 @@ from policies.cuped import PastEffect, cuped_effect, past_effect, without_past
 from policies.estimates import METRICS, EffectEstimate, Metric, relative_change
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import bounds, log_e_value, sample_ratio_log_bf
+from policies.experiment_terms import ABTestConfig, Evidence
+from policies.facts import ArmStats, ExperimentFacts, StageFacts
 from policies.guardrails import (
     GUARDRAILS,
     RATE_DELTAS,

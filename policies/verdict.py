@@ -10,21 +10,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-from policies.assessment import (
-    ABTestConfig,
-    Carried,
-    ExperimentFacts,
-    FeedbackRate,
-    NextStage,
-    QualityMeasure,
-    SampleRatio,
-    TagEffect,
-    Verdict,
-)
+from policies.assessment import Carried, FeedbackRate, NextStage, QualityMeasure, SampleRatio, TagEffect, Verdict
 from policies.carriers import LEAST_VOTERS
 from policies.composite import Composite
 from policies.cuped import PastEffect
 from policies.estimates import NOT_ACCEPTED, SIGNALS, EffectEstimate, Metric, MetricMean, relative_change
+from policies.experiment_terms import ABTestConfig
+from policies.facts import ExperimentFacts
 from policies.guardrails import COMPOSITE_HARM_PART, GUARDRAILS, NAMED_HARM_PART, GuardrailResult, GuardrailState
 from policies.ramp import ramp_in_words
 from policies.stages import Stages, overall_means
