@@ -9,7 +9,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.beside import checked, copied
-from dashboards.parts import board, failures_of, graph, level, number, row, states
+from dashboards.parts import board, failures_of, graph, level, number, open_breakers, row, states
 from dashboards.traffic import quantiles
 
 __all__ = ["dashboard"]
@@ -116,13 +116,7 @@ def dashboard() -> Dashboard:
             "State of each guardrail; a broken guardrail rolls the challenger back.",
             (f"{level('ratchet_experiment_guardrail', 'guardrail, state')} == 1", "{{guardrail}}: {{state}}"),
         ),
-        number(
-            "Open breakers",
-            "Workers that currently send no requests to the challenger, or to the control.",
-            "short",
-            ("sum (ratchet_gateway_breaker_open{$M})", ""),
-            limits=((None, "green"), (1, "red")),
-        ),
+        open_breakers(),
     )
     row(
         page,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.hosts import healthy, recorded, unwell
-from dashboards.parts import Query, board, failures_of, graph, level, number, rate, refusals_of, row
+from dashboards.parts import Query, board, failures_of, graph, level, number, open_breakers, rate, refusals_of, row
 from policies.records import Outcome
 
 __all__ = ["dashboard"]
@@ -249,11 +249,5 @@ def _safe(page: Dashboard) -> Dashboard:
             "reqps",
             (rate("ratchet_gateway_not_rewritten_total"), "not rewritten"),
         ),
-        number(
-            "Open breakers",
-            "Workers that currently send no requests to the challenger, or to the control.",
-            "short",
-            ("sum (ratchet_gateway_breaker_open{$M})", ""),
-            limits=((None, "green"), (1, "red")),
-        ),
+        open_breakers(),
     )

@@ -56,10 +56,11 @@ from policies.guardrails import (
     GuardrailState,
     check,
 )
+from policies.measurements import Measurements, futility_alpha, harm_alpha
 from policies.ramp import next_stage
 from policies.rectified import RectifiedQuality, rectified_quality
 from policies.stages import Stages, difference, overall_means, parts_by_stage, weighted_effect
-from policies.verdict import Measurements, decide, futility_alpha, harm_alpha, has_won
+from policies.verdict import decide, has_won
 from policies.wording import finite, odds, signed_percent
 
 __all__ = ["LEAST_TAG_SHARE", "ABTestConfig", "ArmStats", "Assessment", "Eta", "Evidence", "ExperimentFacts",
