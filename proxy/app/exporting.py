@@ -60,7 +60,7 @@ class TelemetryOut:
 
         telemetry, champion = self._config.telemetry, self._config.champion
         tls = trusting(champion.ca_file)
-        async with OtlpSender(target.endpoint, target.headers, self._clock, tls=tls) as sender:
+        async with OtlpSender(target.endpoint, target.headers, tls=tls) as sender:
             delivery = Delivery(
                 sender,
                 OtlpEncoder({"service.instance.id": holder}),

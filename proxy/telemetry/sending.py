@@ -13,19 +13,17 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Final, Literal
 
 import aiohttp
 
-from proxy.clock import Clock
 from proxy.config.authorities import why_not_trusted
 from proxy.printable import printable
 from proxy.version import __version__
+from proxy.wire.retry_after import retry_after_s
 
-__all__ = ["Meaning", "OtlpAnswer", "OtlpSender", "Signal", "retry_after_s"]
+__all__ = ["Meaning", "OtlpAnswer", "OtlpSender", "Signal"]
 
 Signal = Literal["traces", "logs"]
 _LATER: Final = frozenset((401, 403, 429, 502, 503, 504))
@@ -60,7 +58,6 @@ class OtlpSender:
         self,
         endpoint: str,
         headers: Mapping[str, str],
-        clock: Clock,
         *,
         timeout_s: float = _TIMEOUT_S,
         tls: ssl.SSLContext | None = None,
@@ -70,7 +67,6 @@ class OtlpSender:
         self._endpoint = endpoint.rstrip("/")
         kind = {"Content-Type": "application/x-protobuf", "User-Agent": f"ratchet/{__version__}"}
         self._headers = {**kind, **headers}
-        self._clock = clock
         connector = aiohttp.TCPConnector(ssl=tls or True)
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s), connector=connector)
 
@@ -86,7 +82,7 @@ class OtlpSender:
         try:
             async with self._session.post(url, data=content, headers=self._headers, allow_redirects=False) as response:
                 body = await response.content.read(1 << 20)
-                asked = retry_after_s(response.headers.get("Retry-After"), self._clock.now())
+                asked = retry_after_s(response.headers)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             return OtlpAnswer(meaning=Meaning.LATER, why=f"{signal}: {_no_answer(exc)}")
         status = response.status
@@ -95,19 +91,6 @@ class OtlpSender:
         why = f"{signal}: HTTP {status}{_excerpt(body, response.content_type)}"
         meaning = Meaning.LATER if status in _LATER else Meaning.TOO_LARGE if status == 413 else Meaning.NEVER
         return OtlpAnswer(meaning=meaning, why=why, retry_after_s=asked if meaning is Meaning.LATER else None)
-
-
-def retry_after_s(value: str | None, now: float) -> float | None:
-    """Seconds that a Retry-After header (a number, or a date) asks for; None without one that can be read."""
-    if value is None:
-        return None
-    if value.strip().isdecimal() and value.isascii():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now)
 
 
 def _no_answer(exc: Exception) -> str:

@@ -78,7 +78,7 @@ async def told(url: str, tls: Any) -> bool:
 
 
 async def exported(url: str, tls: Any) -> bool:
-    async with OtlpSender(url, {}, SystemClock(), tls=tls) as sender:
+    async with OtlpSender(url, {}, tls=tls) as sender:
         answer = await sender.send("traces", b"")
     return untrusted(answer.meaning is Meaning.TAKEN, answer.why)
 
