@@ -7,6 +7,7 @@ and is for a night: HYPOTHESIS_PROFILE=deep.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -75,3 +76,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     turns = {tests / name: turn for turn, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: turns.get(item.path, len(turns)))
+
+
+def pytest_collection_finish() -> None:
+    """What has been collected stays until the end: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()

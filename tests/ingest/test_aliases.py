@@ -3,7 +3,6 @@
 from hashlib import sha256
 
 import pytest
-from langsmith.run_trees import RunTree
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -13,6 +12,9 @@ from proxy.errors import ConfigError
 from proxy.ingest.aliases import MAX_ALIASES, AliasReader
 from proxy.store.tables.keys import alias_hash, task_alias_hash
 from proxy.wire.extract.values import REDACTED
+from tests.harness.late import late
+
+langsmith = late("langsmith.run_trees")
 
 MESSAGE = "0b5e55a6-0000-4000-8000-00000000abcd"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -51,7 +53,7 @@ def test_so_do_the_answers_id_and_its_headers_and_each_name_stands_once() -> Non
 
 
 def test_the_headers_that_the_real_clients_send_name_their_runs_and_traces() -> None:
-    root = RunTree(name="answer a question", run_type="chain")
+    root = langsmith.RunTree(name="answer a question", run_type="chain")
     child = root.create_child("ask the model", run_type="llm")
     assert READER.of(None, root.to_headers(), {}) == (str(root.id),)
     assert READER.of(None, child.to_headers(), {}) == (str(child.id), str(root.id))
