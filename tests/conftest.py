@@ -71,7 +71,7 @@ _LONGEST = (
     "contract/store/test_failover.py",
     "loop/test_crashes.py",
 )
-"""Files that take about half a minute or more, the longest first: one that begins late is waited for by idle processes."""
+"""Files that take about half a minute, the longest first: one that begins late is waited for by idle processes."""
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
