@@ -6,6 +6,7 @@ from typing import Any
 
 from policies.ballots import FULL_TRUST, BallotTrust, trust_in
 from proxy.spool.frames import Frame
+from proxy.store.tables.keys import alias_hash
 from proxy.store.tables.values import NewVote
 
 __all__ = ["votes_of"]
@@ -39,6 +40,7 @@ def _vote(entry: dict[str, Any], received_us: int) -> NewVote:
         external=_hash(entry.get("ext")),
         amends=entry.get("am") is True,
         hashed_alias=_hash(entry.get("ah")),
+        other_names=tuple(alias_hash(name) for name in entry.get("or", ())),
     )
 
 

@@ -69,6 +69,8 @@ class Vote:
     in place of what it was. Where it names neither record nor conversation, it is on what that vote is on."""
     amends: bool = False
     """It changes the vote under that id: what it does not say stays."""
+    other_names: tuple[str, ...] = ()
+    """Further names of the same record: the first of all that is known tells which one is meant."""
     hashed_name: int | None = None
     """Instead of `record_id`, where only the hash of a record's other name is known (`keys.alias_hash`)."""
 
@@ -78,11 +80,19 @@ class Vote:
         return self.references if self.record_id is None else (self.record_id,)
 
 
-def parse_vote(item: Any, *, external: str | None = None, amends: bool = False, nameless: bool = False) -> Vote:
+def parse_vote(
+    item: Any,
+    *,
+    external: str | None = None,
+    amends: bool = False,
+    nameless: bool = False,
+    other_names: Sequence[str] = (),
+) -> Vote:
     """One vote in our form that another system's became, and its id there; raises VoteError. `nameless`: it names no
-    record, for it is on what the vote under that id is on."""
+    record, for it is on what the vote under that id is on. `other_names`: further ones of the record."""
     if not nameless:
-        return replace(_vote(item, ""), external=external, amends=amends)
+        others = tuple(_record_id(name, "") for name in other_names)
+        return replace(_vote(item, ""), external=external, amends=amends, other_names=others)
     if external is None:
         raise ValueError("a vote that names nothing needs the id of another")
     return replace(_vote({**item, "record_id": "-"}, ""), record_id=None, external=external, amends=amends)
@@ -242,7 +252,9 @@ async def redacted(
     entries = list(entries)
     words = [(entry, name) for entry in entries for name in (*_TEXT_LIMITS, "alias") if entry.get(name) is not None]
     tags = [(entry, *tag) for entry in entries for tag in entry.get("tags", {}).items()]
+    others = [(entry, name) for entry in entries for name in entry.get("or", ())]
     texts = [str(entry[name]) for entry, name in words] + [text for _, *pair in tags for text in pair]
+    texts += [name for _, name in others]
     cleaned = await redact(texts)
     if cleaned is None:
         raise TimeoutError("the vote cannot be redacted now (capture.redaction); send it again later")
@@ -255,3 +267,7 @@ async def redacted(
     for entry, *_ in tags:
         name, text = next(rest), next(rest)
         entry["tags"][name] = text
+    for entry, _ in others:
+        entry["or"] = []
+    for entry, _ in others:
+        entry["or"].append(next(rest))

@@ -146,6 +146,22 @@ async def test_a_controller_that_is_killed_before_it_has_noted_what_it_stored_co
     assert await scene.thumbs() == [1.0, None]
 
 
+async def test_what_is_deleted_after_a_kill_right_behind_its_storing_is_taken_back(scene: Scene) -> None:
+    """Whoever hears what was stored is the first thing behind the transaction: there the controller ends."""
+
+    def killed(applied: Applied) -> None:
+        raise RuntimeError("killed")
+
+    scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
+    with pytest.raises(RuntimeError, match="killed"):
+        await scene.poller(counted=killed).look()
+    assert await scene.thumbs() == [1.0, None]
+    scene.server.votes.clear()
+    await scene.poller().look()
+    assert await scene.thumbs() == [None, None]
+    assert await scene.rows(outside_votes) == []
+
+
 async def test_the_same_holds_for_what_is_taken_back(scene: Scene) -> None:
     poller = scene.poller()
     scene.server.give("f1", scene.now_s, 1, message=MESSAGE)

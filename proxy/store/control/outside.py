@@ -7,29 +7,16 @@ asked for twice, and what has to be taken back once it is gone over there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
 from proxy.store.engine.database import Database
-from proxy.store.engine.dialect import any_of, upsert
+from proxy.store.engine.dialect import any_of
+from proxy.store.ingest.fetched import keep_fetched
 from proxy.store.tables.schema import feedback, outside_votes
+from proxy.store.tables.values import OutsideVote
 
 __all__ = ["OutsideVote", "OutsideVotes"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutsideVote:
-    """One vote of another system."""
-
-    id: str
-    """As that system calls it."""
-    changed_s: int
-    """When it was changed there, by its clock: Unix seconds."""
-    fid: str
-    """The vote that was made of it."""
-    alias: str | None
-    """The name by which that one knows its answer; None where it was no vote on an answer."""
 
 
 class OutsideVotes:
@@ -46,10 +33,10 @@ class OutsideVotes:
         return {row.id: OutsideVote(id=row.id, changed_s=row.changed_s, fid=row.fid, alias=row.alias) for row in rows}
 
     async def put(self, system: str, votes: Sequence[OutsideVote]) -> None:
-        """They are known as they are now."""
+        """They are known as they are now. What was made of them is stored already, or nothing was."""
         if votes:
             async with self._db.write() as connection:
-                await upsert(connection, outside_votes, [{"system": system, **asdict(vote)} for vote in votes])
+                await keep_fetched(connection, system, votes)
 
     async def remove(self, system: str, ids: Iterable[str]) -> None:
         """They are gone."""

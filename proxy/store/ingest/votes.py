@@ -21,7 +21,7 @@ from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.ingest import external, namesakes
 from proxy.store.ingest.facts import RecordFacts, Recount, VoteSummary
-from proxy.store.tables.keys import alias_hash, day_of
+from proxy.store.tables.keys import alias_hash, day_of, id_time_us
 from proxy.store.tables.partitions import DAYS_AT_ONCE
 from proxy.store.tables.schema import feedback, records, scores
 from proxy.store.tables.values import JoinedVote, NewRecord, NewVote, RecordFlag
@@ -195,7 +195,10 @@ async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _
     )
     fresh, stored = await external.placed(connection, [vote for fid, vote in votes.items() if fid not in known])
     hashes = {vote.fid: vote.alias_hash for vote in fresh if vote.alias_hash is not None}
-    meant = await namesakes.find(connection, hashes.values())
+    lists = namesakes.lists_of(fresh)
+    meant = await namesakes.find(connection, hashes.values(), lists)
+    open_lists = {hashed: names for hashed, names in lists.items() if hashed not in meant.records}
+    await namesakes.keep_lists(connection, open_lists, max((id_time_us(vote.fid) for vote in fresh), default=0))
     ambiguous = frozenset(fid for fid, hashed in hashes.items() if hashed in meant.ambiguous)
     found = {fid: meant.records[hashed] for fid, hashed in hashes.items() if hashed in meant.records}
     targets = {vote.fid: vote.record_id or found.get(vote.fid) for vote in fresh}
@@ -241,6 +244,7 @@ async def _known_by_now(connection: AsyncConnection, hashes: set[int]) -> tuple[
     """Of parked votes by these aliases: the records of those that mean one, and those that mean several people's."""
     if not hashes:
         return {}, []
+    hashes |= await namesakes.lists_with(connection, sorted(hashes))
     query = sa.select(feedback.c.fid, feedback.c.alias_hash).where(
         _PARKED,
         feedback.c.record_id.is_(None),

@@ -9,9 +9,9 @@ does not exist; and where much is missing at once, this is not even asked until 
 
 A vote that cannot be read keeps no other one waiting: it is asked for again, last.
 
-A vote is stored before it is noted as known, and its id follows from what it says: a controller that is killed in
-between fetches it again, and it counts once. What was changed in the very second of a look is asked for once more,
-for Open WebUI counts in seconds.
+A vote is noted as known in the transaction that stores it, so that a controller which is killed at any time can take it
+back later. Its id follows from what it says, so that what is fetched again counts once. What was changed in the very
+second of a look is asked for once more, for Open WebUI counts in seconds.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from proxy.clock import Clock
-from proxy.store.control.outside import OutsideVote
 from proxy.store.store import Store
-from proxy.store.tables.values import Applied, IngestBatch, NewVote
+from proxy.store.tables.values import Applied, IngestBatch, NewVote, OutsideVote
 from proxy.web.open_webui.api import OpenWebUI, OpenWebUIError
 from proxy.web.open_webui.reading import fid_of, said_in, taken_back
 from proxy.web.votes import redacted
@@ -193,8 +192,10 @@ class OpenWebUIPoller:
             if alias is not None and says_something and (before is None or before.fid != fid):
                 took_back = said["feedback"] is None and before is not None
                 entries.append({"fid": fid, "at_s": changed_s, "took_back": took_back, **said})
-        await self._keep(entries)
-        await self._store.outside.put(self._system, notes)
+        if entries:
+            await self._keep(entries, notes)
+        else:
+            await self._store.outside.put(self._system, notes)
 
     async def _take_back(self, gone: Sequence[OutsideVote]) -> None:
         """Somebody has deleted them."""
@@ -217,8 +218,8 @@ class OpenWebUIPoller:
         await self._store_votes(votes)
         await self._store.outside.remove(self._system, [vote.id for vote in gone])
 
-    async def _keep(self, entries: list[dict[str, Any]]) -> None:
-        if self._redact is not None and entries:
+    async def _keep(self, entries: list[dict[str, Any]], notes: Sequence[OutsideVote]) -> None:
+        if self._redact is not None:
             await redacted(entries, self._redact)
         await self._store_votes(
             [
@@ -234,10 +235,13 @@ class OpenWebUIPoller:
                     created_us=entry["at_s"] * 1_000_000,
                 )
                 for entry in entries
-            ]
+            ],
+            notes,
         )
 
-    async def _store_votes(self, votes: Sequence[NewVote]) -> None:
+    async def _store_votes(self, votes: Sequence[NewVote], notes: Sequence[OutsideVote] = ()) -> None:
         if votes:
-            batch = IngestBatch(writer="", segment=0, offset=0, votes=tuple(votes))
+            batch = IngestBatch(
+                writer="", segment=0, offset=0, votes=tuple(votes), fetched_from=self._system, fetched=tuple(notes)
+            )
             self._counted(await self._store.ingest.apply(batch))

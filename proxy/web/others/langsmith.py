@@ -176,8 +176,9 @@ class _LangSmith:
 
 
 def _vote(item: Mapping[str, Any], feedback_id: str, names: Names) -> Vote:
-    run, key = first_text(item.get("run_id"), item.get("trace_id")), first_text(item.get("key"))
-    if run is None:
+    answer = first_text(item.get("run_id")), first_text(item.get("trace_id"))
+    key = first_text(item.get("key"))
+    if answer == (None, None):
         raise VoteError("run_id", "missing; a vote is on one run")
     if key is None:
         raise VoteError("key", "missing; the key says what the score means")
@@ -188,7 +189,7 @@ def _vote(item: Mapping[str, Any], feedback_id: str, names: Names) -> Vote:
         system=_SYSTEM,
         name=key,
         value=_value(item),
-        record_id=run,
+        other_names=answer,
         user=first_text(*(metadata.get(name) for name in _USER), origin.get("user_id")),
         comment=item.get("comment"),
         correction=item.get("correction"),

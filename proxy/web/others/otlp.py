@@ -1,9 +1,9 @@
 """POST /-/otlp/v1/logs and /-/otlp/v1/traces: votes as OpenTelemetry's GenAI conventions have them.
 
-An event `gen_ai.evaluation.result` names the answer by `gen_ai.response.id`, else by its trace. What it says is a vote
-where its name is one of `feedback.thumb_names` or `feedback.score_names`, else it is kept as a comment; what a model or
-a program says is never anybody's thumb. All else that arrives is accepted and ignored, so that a collector may send
-everything here.
+An event `gen_ai.evaluation.result` names the answer by `gen_ai.response.id`, by its span and by its trace: the first of
+them that is known tells which one is meant. What it says is a vote where its name is one of `feedback.thumb_names` or
+`feedback.score_names`, else it is kept as a comment; what a model or a program says is never anybody's thumb. All else
+that arrives is accepted and ignored, so that a collector may send everything here.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _vote(one: Evaluation, names: Names) -> Vote:
     """Raises VoteError where it names no answer, or says nothing."""
     said = {name.removeprefix("gen_ai.evaluation."): value for name, value in one.attributes.items()}
     name = (first_text(said.get("name")) or "evaluation")[:_MOST_NAME]
-    answer = one.attributes.get("gen_ai.response.id") or one.trace_id
+    answer = [id for id in (first_text(one.attributes.get("gen_ai.response.id")), one.span_id, one.trace_id) if id]
     if not answer:
         raise VoteError("gen_ai.response.id", f"missing, and so is the trace: {name!r} is about no answer")
     values = [said[place] for place in ("score.value", "score.label") if said.get(place) is not None]
@@ -121,8 +121,10 @@ def _vote(one: Evaluation, names: Names) -> Vote:
         system=_SYSTEM,
         name=name,
         value=(meant[:1] or values[-1:] or [None])[0],
-        record_id=answer,
-        user=voter,
+        record_id=answer[0],
+        other_names=tuple(answer[1:]),
+        user=voter or _SYSTEM,
+        id="\0".join((*answer, name, voter or "")),
         comment=said.get("explanation"),
         by=_machine(one.attributes),
         tags={"service": one.service},
