@@ -49,7 +49,7 @@ class AliasReader:
     def of(self, provider_id: str | None, asked: Mapping[str, str], answered: Mapping[str, str]) -> tuple[str, ...]:
         """All names, each once: the answer's own id, then what the headers of request and answer say (lower-case
         names). What redaction has cut into is no name."""
-        found = [provider_id] if provider_id and len(provider_id) >= SHORT_NAME else []
+        found: list[str | None] = [provider_id] if provider_id and len(provider_id) >= SHORT_NAME else []
         if not _OWN_NAMES.isdisjoint(asked):  # most records have none of them
             found += [asked.get(name) for name in _OWN]
         if not _ANSWERED_NAMES.isdisjoint(answered):

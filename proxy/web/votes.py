@@ -218,6 +218,8 @@ def _check(name: str, value: Any, at: str) -> Any:
         if value != "copied":
             raise VoteError(f"{at}signal", 'not "copied", which is the only one')
         return value
+    if name == "comment" and value is None:
+        return ""
     if not isinstance(value, str) or not value.strip():
         raise VoteError(f"{at}{name}", "not a string, or an empty one; leave it out if you have none")
     if len(value) > _TEXT_LIMITS[name]:

@@ -108,6 +108,22 @@ async def test_a_changed_vote_replaces_the_first_also_within_one_second(scene: S
     assert len(await scene.rows(outside_votes)) == 1
 
 
+async def test_a_comment_goes_when_it_is_removed_there_or_its_vote_is(scene: Scene) -> None:
+    poller = scene.poller()
+
+    async def comments() -> list[str]:
+        return [row.comment for row in await scene.rows(feedback) if row.comment]
+
+    for words, kept in (("It is Bern.", ["It is Bern."]), ("Bern.", ["Bern."]), ("", []), ("Oh.", ["Oh."])):
+        scene.server.give("f1", scene.now_s, -1, message=MESSAGE, comment=words)
+        await poller.look()
+        assert await comments() == kept
+        scene.install.clock.advance(5.0)
+    scene.server.votes.clear()
+    await poller.look()
+    assert await comments() == []
+
+
 async def test_a_vote_that_is_gone_is_taken_back_and_others_stay(scene: Scene) -> None:
     poller = scene.poller()
     scene.server.give("f1", scene.now_s, 1, message=MESSAGE)

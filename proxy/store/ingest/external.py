@@ -234,6 +234,7 @@ def _again(row: Any, place: Stated) -> NewVote:
         feedback=None if place.feedback is None else row.feedback,
         quality_score=None if place.quality_score is None else row.quality_score,
         correction=row.correction,
+        comment=row.comment,
         retracted=row.retracted,
         trust=BallotTrust(row.trust & FULL_TRUST),
         created_us=row.created_us,

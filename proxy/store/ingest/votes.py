@@ -19,7 +19,7 @@ from policies.ballots import BallotTrust
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
-from proxy.store.ingest import external, namesakes
+from proxy.store.ingest import external, namesakes, words
 from proxy.store.ingest.facts import RecordFacts, Recount, VoteSummary
 from proxy.store.tables.keys import alias_hash, day_of, id_time_us
 from proxy.store.tables.partitions import DAYS_AT_ONCE
@@ -90,6 +90,7 @@ async def add(
     recounts, joined, whole = await _join(connection, targets, new_facts)
     found = {change.record.id for change in recounts}
     alone = [vote for vote in fresh.votes if _names_no_record(vote)]
+    await words.erase_of_talks(connection, [*alone, *fresh.adopted.alone])
     waiting = fresh.targets.keys() - fresh.ambiguous - {vote.fid for vote in alone}
     parked = sum(fresh.targets[fid] not in found for fid in waiting)
     sent = {vote.fid for vote in incoming}
@@ -168,6 +169,7 @@ async def join_arrived(connection: AsyncConnection, parked: Parked) -> Voted:
     targets = {*parked.named.values(), *parked.resolved.values(), *adopted.records}
     recounts, joined, whole = await _join(connection, targets, {})
     whole += tuple(map(_whole, adopted.alone))
+    await words.erase_of_talks(connection, adopted.alone)
     return Voted(joined=joined, recounts=recounts, ambiguous=len(parked.ambiguous), whole=whole)
 
 
@@ -292,6 +294,7 @@ async def _join(
     kept = await grouped(connection, scores, scores.c.record_id, list(facts))
     recounts = tuple(_recount(facts[key], votes[key], kept[key]) for key in sorted(facts))
     await _write(connection, recounts)
+    await words.erase(connection, votes.values())
     fresh = [vote for rows in votes.values() for vote in rows if not vote.joined]
     await _mark(connection, [vote.fid for vote in fresh])
     whole = tuple(_whole(vote) for vote in fresh if vote.whole)

@@ -185,8 +185,9 @@ class NewVote:
     feedback: int | None = None
     """1, 0 or -1; None: this message says nothing about it."""
     retracted: bool = False
-    """Withdraws all that this source said before: thumb, score and correction."""
+    """Withdraws all that this source said before: thumb, score, correction and comment."""
     comment: str | None = None
+    """Empty: takes the one before it back. See `proxy.store.ingest.words`."""
     correction: str | None = None
     quality_score: float | None = None
     """In [0, 1]; wins over the format check."""

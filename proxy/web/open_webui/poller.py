@@ -191,7 +191,8 @@ class OpenWebUIPoller:
             says_something = said["feedback"] is not None or "comment" in said or before is not None
             if alias is not None and says_something and (before is None or before.fid != fid):
                 took_back = said["feedback"] is None and before is not None
-                entries.append({"fid": fid, "at_s": changed_s, "took_back": took_back, **said})
+                words = {} if before is None else {"comment": ""}  # what it said is what it says, or was taken back
+                entries.append({"fid": fid, "at_s": changed_s, "took_back": took_back, **words, **said})
         if entries:
             await self._keep(entries, notes)
         else:

@@ -58,13 +58,13 @@ class SentScore:
             item["comment"] = note[: _LONGEST["comment"]]
         if not said and note is None:
             raise VoteError("value", "neither a value nor a comment; there is nothing to keep")
-        names = self._names()
-        if not names and self.session is not None:
+        called = self._names()
+        if not called and self.session is not None:
             item |= {"conversation": self.session, "user": self.user}
         else:
-            item["record_id"] = names[0] if names else None
+            item["record_id"] = called[0] if called else None
         external = None if self.id is None else external_id(self.system, self.id)
-        return parse_vote(item, external=external, other_names=names[1:])
+        return parse_vote(item, external=external, other_names=called[1:])
 
     def change(self, names: Names) -> Vote:
         """A change of the vote under its id: what it does not say stays. Raises VoteError."""

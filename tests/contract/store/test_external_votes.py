@@ -199,13 +199,15 @@ async def test_what_came_before_the_vote_that_it_is_about_goes_with_it_where_the
         events = [
             clients.vote(f"one-{n}"),
             clients.vote(f"two-{n}"),
-            clients.removal() if removed else clients.change(feedback=-1),
+            clients.removal() if removed else clients.change(feedback=-1, comment="no"),
         ]
         await clients.come(one, two)
         await clients.come_one_by_one([replace(events[place], external=n) for place in order])
         await clients.come(replace(events[order[-1]], external=n))  # delivered again
         thumbs = [(await clients.view(record)).row.feedback for record in (one, two)]
         assert thumbs == [None, None if removed else -1.0], order
+        said = [[vote.comment for vote in (await clients.view(r)).votes if vote.comment] for r in (one, two)]
+        assert said == [[], [] if removed else ["no"]], order
     assert await clients.counted() == (VoteCounts() if removed else VoteCounts(negative=6))
 
 
