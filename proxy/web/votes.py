@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from policies.ballots import BallotTrust
 
-__all__ = ["Vote", "VoteError", "idle_in", "parse_vote", "parse_votes", "redacted"]
+__all__ = ["MAX_ID", "Vote", "VoteError", "idle_in", "parse_vote", "parse_votes", "redacted"]
 
 _TEXT_LIMITS: Final = {"comment": 10_000, "correction": 200_000, "source": 200}
 _MAX_TAGS: Final = 32
 _MAX_TAG: Final = 200
-_MAX_ID: Final = 256
+MAX_ID: Final = 256
 _MAX_NAME: Final = 1000
 _MOST_REFERENCES: Final = 100
 _SAYS_SOMETHING: Final = ("feedback", "comment", "correction", "quality_score", "signal")
@@ -228,8 +228,12 @@ def _check(name: str, value: Any, at: str) -> Any:
 
 
 def _record_id(value: Any, at: str, name: str = "record_id") -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID:
-        message = "missing, or not a string; take it from the x-ratchet-record-id header of the answer"
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
+        message = (
+            f"{len(value)} characters; the limit is {MAX_ID}"
+            if isinstance(value, str) and value
+            else "missing, or not a string; take it from the x-ratchet-record-id header of the answer"
+        )
         raise VoteError(f"{at}{name}", message)
     return value
 

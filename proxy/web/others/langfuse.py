@@ -49,7 +49,7 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
     route = api.taker.route
     return [
         route("POST", f"{_BASE}/scores", api.scores),
-        route("DELETE", f"{_BASE}/scores/{{id}}", api.delete),
+        route("DELETE", f"{_BASE}/scores/{{id:path}}", api.delete),
         route("POST", f"{_BASE}/ingestion", api.ingestion),
         route("POST", f"{_BASE}/otel/v1/traces", api.traces),
         route("GET", f"{_BASE}/projects", api.projects),

@@ -54,8 +54,8 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
         ("POST", "/feedback/tokens", api.tokens),
         ("POST", "/feedback/tokens/{token}", api.presigned_post),
         ("GET", "/feedback/tokens/{token}", api.presigned_get),
-        ("PATCH", "/feedback/{id}", api.update),
-        ("DELETE", "/feedback/{id}", api.delete),
+        ("PATCH", "/feedback/{id:path}", api.update),
+        ("DELETE", "/feedback/{id:path}", api.delete),
         ("POST", "/runs/multipart", api.multipart),
         ("POST", "/runs/batch", api.runs),
         ("POST", "/runs", api.runs),
@@ -102,11 +102,15 @@ class _LangSmith:
         self.taker.admit(request)
         body = await read_body(request, _MAX_RUNS_BYTES)
         parts = self.taker.batch(list(_feedback_parts(body, request.headers.get("content-type", ""))), "feedback")
-        items = [as_object(read_document(part, "application/json", trusted=True), "feedback") for part in parts]
-        await self.taker.take_all(
-            [self._draft(item, first_text(item.get("id")) or self.taker.new_id()) for item in items]
-        )
-        return JsonResponse({"message": f"{len(items)} feedback kept; runs are not"}, 202)
+        await self.taker.take_most([partial(self._of_part, part) for part in parts], "feedback")
+        return JsonResponse({"message": f"{len(parts)} feedback kept; runs are not"}, 202)
+
+    def _of_part(self, part: bytes) -> Vote:
+        try:
+            item = as_object(read_document(part, "application/json", trusted=True), "feedback")
+        except ApiError as exc:
+            raise VoteError("feedback", str(exc)) from exc
+        return self._draft(item, first_text(item.get("id")) or self.taker.new_id())()
 
     async def runs(self, request: Request) -> Response:
         self.taker.admit(request)

@@ -89,7 +89,8 @@ class _OtlpEndpoint:
         refused = []
         for begin in range(0, len(evaluations), most):
             drafts = [partial(_vote, one, self._taker.names) for one in evaluations[begin : begin + most]]
-            refused += [str(one) for one in await self._taker.take(drafts) if isinstance(one, ApiError)]
+            taken = enumerate(await self._taker.take(drafts), begin + 1)
+            refused += [f"evaluation {n} of {len(evaluations)}: {one}" for n, one in taken if isinstance(one, ApiError)]
         return len(refused), refused[0] if refused else ""
 
     def _failed(self, refusal: ApiError, kind: str) -> Response:

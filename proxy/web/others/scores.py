@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from proxy.web.others.names import Names, as_note, as_text
-from proxy.web.votes import Vote, VoteError, parse_vote
+from proxy.web.votes import MAX_ID, Vote, VoteError, parse_vote
 
 __all__ = ["SentScore", "as_object", "external_id", "first_text", "removal"]
 
@@ -87,7 +87,9 @@ class SentScore:
         return said if correction is None else said | {"correction": correction}
 
     def _names(self) -> list[str]:
-        return list(dict.fromkeys(name for name in (self.record_id, *self.other_names) if name))
+        """All that it has, each once; what is too long to be any record's only where there is nothing else."""
+        names = list(dict.fromkeys(name for name in (self.record_id, *self.other_names) if name))
+        return [name for name in names if len(name) <= MAX_ID] or names
 
     def _source(self) -> str:
         source = self.user or self.id or self.system
