@@ -7,6 +7,7 @@ asked for twice, and what has to be taken back once it is gone over there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -16,7 +17,17 @@ from proxy.store.ingest.fetched import keep_fetched
 from proxy.store.tables.schema import feedback, outside_votes
 from proxy.store.tables.values import OutsideVote
 
-__all__ = ["OutsideVote", "OutsideVotes"]
+__all__ = ["OutsideVote", "OutsideVotes", "Voter"]
+
+
+class Voter(NamedTuple):
+    """What is stored of a fetched vote."""
+
+    record_id: str | None
+    """None: the record is not there yet."""
+    source: str
+    external: int | None
+    """The id under which it stands; None for votes from before they had one."""
 
 
 class OutsideVotes:
@@ -53,9 +64,9 @@ class OutsideVotes:
         async with self._db.write() as connection:
             await connection.execute(sa.delete(outside_votes).where(outside_votes.c.changed_s < before_s, ~kept))
 
-    async def voters(self, fids: Sequence[str]) -> dict[str, tuple[str | None, str]]:
-        """Record (None: it is not there yet) and source of those of these votes that are kept, by vote."""
+    async def voters(self, fids: Sequence[str]) -> dict[str, Voter]:
+        """Of those of these votes that are kept, by vote."""
         async with self._db.read() as connection:
-            query = sa.select(feedback.c.fid, feedback.c.record_id, feedback.c.source)
+            query = sa.select(feedback.c.fid, feedback.c.record_id, feedback.c.source, feedback.c.external)
             rows = await connection.execute(query.where(any_of(connection, feedback.c.fid, list(fids))))
-            return {row.fid: (row.record_id, row.source) for row in rows}
+            return {row.fid: Voter(row.record_id, row.source, row.external) for row in rows}

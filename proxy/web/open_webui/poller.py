@@ -23,7 +23,7 @@ from proxy.clock import Clock
 from proxy.store.store import Store
 from proxy.store.tables.values import Applied, IngestBatch, NewVote, OutsideVote
 from proxy.web.open_webui.api import OpenWebUI, OpenWebUIError
-from proxy.web.open_webui.reading import fid_of, said_in, taken_back
+from proxy.web.open_webui.reading import external_of, fid_of, said_in, taken_back
 from proxy.web.votes import redacted
 
 __all__ = ["OpenWebUIPoller"]
@@ -169,6 +169,8 @@ class OpenWebUIPoller:
         """Store some votes, and note that they are known; what is wrong with others is added to `ills`."""
         entries: list[dict[str, Any]] = []
         notes = []
+        older = [known[vote_id].fid for _, vote_id in fresh if vote_id in known]
+        stored = await self._store.outside.voters(older) if older else {}
         for changed_s, vote_id in fresh:
             try:
                 found = await self._ui.vote(vote_id)
@@ -192,7 +194,10 @@ class OpenWebUIPoller:
             if alias is not None and says_something and (before is None or before.fid != fid):
                 took_back = said["feedback"] is None and before is not None
                 words = {} if before is None else {"comment": ""}  # what it said is what it says, or was taken back
-                entries.append({"fid": fid, "at_s": changed_s, "took_back": took_back, **words, **said})
+                entry = {"fid": fid, "at_s": changed_s, "took_back": took_back, **words, **said}
+                of_old = None if before is None else stored.get(before.fid)
+                entry["external"] = external_of(self._system, vote_id) if of_old is None else of_old.external
+                entries.append(entry)
         if entries:
             await self._keep(entries, notes)
         else:
@@ -211,10 +216,11 @@ class OpenWebUIPoller:
                 source=source,
                 retracted=True,
                 created_us=int(self._clock.now() * 1e6),
+                external=external,
             )
             for vote in gone
             if vote.fid in voters
-            for record_id, source in [voters[vote.fid]]
+            for record_id, source, external in [voters[vote.fid]]
         ]
         await self._store_votes(votes)
         await self._store.outside.remove(self._system, [vote.id for vote in gone])
@@ -230,8 +236,9 @@ class OpenWebUIPoller:
                     alias=entry["alias"],
                     source=entry["source"],
                     feedback=entry["feedback"],
-                    retracted=entry["took_back"],
+                    retracted=entry["took_back"] and not (entry["external"] and entry.get("comment")),
                     comment=entry.get("comment"),
+                    external=entry["external"],
                     tags=entry.get("tags", {}),
                     created_us=entry["at_s"] * 1_000_000,
                 )
