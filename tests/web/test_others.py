@@ -235,6 +235,18 @@ async def test_an_id_may_have_any_letters_and_be_long_where_another_name_is_give
     assert "300 characters; the limit is 256" in said["message"]
 
 
+async def test_a_trace_that_ratchet_itself_has_sent_out_names_its_record(ballots: Ballots) -> None:
+    record = await ballots.record()
+    await call(
+        ballots, "POST", "/-/langfuse/api/public/scores", dict(THUMB, traceId=record.id, observationId=record.id[16:])
+    )
+    assert await ballots.thumb(record) == 1
+    await call(
+        ballots, "POST", f"/-/mlflow/api/3.0/mlflow/traces/tr-{record.id}/assessments", VOTES["POST", ASSESSMENTS]
+    )
+    assert len((await ballots.view(record)).votes) == 2
+
+
 async def test_events_that_are_no_scores_are_dropped_and_the_answer_says_so(ballots: Ballots) -> None:
     record = await ballots.record(TRACE)
     events = [

@@ -140,7 +140,9 @@ async def _apply(
     if len(wanted) < len(unknown):
         kept = {record.id for record in wanted}
         refused = [record for record in unknown if record.id not in kept]
-        await forget_parked(connection, refused, [hashed for r in refused for hashed in _alias_hashes(r)])
+        await forget_parked(
+            connection, refused, [hashed for r in refused for hashed in (alias_hash(r.id), *_alias_hashes(r))]
+        )
     tokens = ((record.prompt_tokens or 0, record.completion_tokens or 0) for record in wanted)
     arrivals = list(zip(facts.values(), tokens, strict=True))
     await _count(connection, arrivals, voted.recounts, signalled=signalled, moved=moved)

@@ -75,10 +75,14 @@ async def keep_lists(connection: AsyncConnection, lists: Lists, now_us: int) -> 
     await upsert(connection, vote_names, rows)
 
 
-async def lists_with(connection: AsyncConnection, hashes: Sequence[int]) -> set[int]:
-    """The lists that have one of these names."""
-    mine = any_of(connection, vote_names.c.name, hashes)
-    return set(await connection.scalars(sa.select(vote_names.c.hash).where(mine))) if hashes else set()
+async def lists_with(connection: AsyncConnection, hashes: Sequence[int]) -> Lists:
+    """The lists that have one of these names, with those."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    if hashes:
+        mine = any_of(connection, vote_names.c.name, hashes)
+        for row in await connection.execute(sa.select(vote_names.c.hash, vote_names.c.name).where(mine)):
+            found[row.hash].append(row.name)
+    return found
 
 
 async def find(connection: AsyncConnection, hashes: Iterable[int], new: Lists | None = None) -> Namesakes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -199,6 +199,7 @@ async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _
     hashes = {vote.fid: vote.alias_hash for vote in fresh if vote.alias_hash is not None}
     lists = namesakes.lists_of(fresh)
     meant = await namesakes.find(connection, hashes.values(), lists)
+    meant = await _with_own_ids(connection, fresh, meant)
     open_lists = {hashed: names for hashed, names in lists.items() if hashed not in meant.records}
     await namesakes.keep_lists(connection, open_lists, max((id_time_us(vote.fid) for vote in fresh), default=0))
     ambiguous = frozenset(fid for fid, hashed in hashes.items() if hashed in meant.ambiguous)
@@ -214,6 +215,21 @@ async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _
     await insert_new(connection, feedback, rows)
     adopted = await _adopt(connection, fresh)
     return _Fresh(votes=fresh, targets=targets, ambiguous=ambiguous, adopted=adopted)
+
+
+async def _with_own_ids(
+    connection: AsyncConnection, votes: Sequence[NewVote], meant: namesakes.Namesakes
+) -> namesakes.Namesakes:
+    """The same where a name that is nobody's alias is the own id of a record: who takes the traces that Ratchet exports
+    has no other."""
+    given = {vote.alias_hash: vote.own_id for vote in votes if vote.own_id is not None}
+    weeks: defaultdict[int, set[str]] = defaultdict(set)
+    for hashed, own_id in given.items():
+        if hashed not in meant.records and hashed not in meant.ambiguous:
+            weeks[day_of(own_id) // DAYS_AT_ONCE].add(own_id)
+    there = {found for ids in weeks.values() for found in await _existing(connection, sorted(ids))}
+    own = {hashed: own_id for hashed, own_id in given.items() if hashed is not None and own_id in there}
+    return replace(meant, records={**own, **meant.records}) if own else meant
 
 
 async def _adopt(connection: AsyncConnection, fresh: Sequence[NewVote]) -> external.Adopted:
@@ -234,19 +250,27 @@ async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRec
             sa.select(feedback.c.record_id).where(_PARKED, any_of(connection, feedback.c.record_id, ids))
         )
     )
-    answers = (record for record in new_records if record.kind != TASK.name)
-    resolved, ambiguous = await _known_by_now(connection, {alias_hash(a) for record in answers for a in record.aliases})
+    answers = [record for record in new_records if record.kind != TASK.name]
+    hashes = {alias_hash(name) for record in answers for name in record.aliases}
+    own = {alias_hash(record.id): record.id for record in answers}
+    resolved, ambiguous = await _known_by_now(connection, hashes, own)
     await _resolve(connection, resolved)
     await _leave(connection, ambiguous)
     found.update(resolved.values())
     return {record_id for record_id in found if record_id is not None}, len(ambiguous)
 
 
-async def _known_by_now(connection: AsyncConnection, hashes: set[int]) -> tuple[dict[str, str], list[str]]:
-    """Of parked votes by these aliases: the records of those that mean one, and those that mean several people's."""
+async def _known_by_now(
+    connection: AsyncConnection, hashes: set[int], own: Mapping[int, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Of parked votes by these aliases, or by the `own` ids of new records: the records of those that mean one, and
+    those that mean several people's."""
+    hashes = hashes | own.keys()
     if not hashes:
         return {}, []
-    hashes |= await namesakes.lists_with(connection, sorted(hashes))
+    lists = await namesakes.lists_with(connection, sorted(hashes))
+    own = {**own, **{hashed: own[name] for hashed, names in lists.items() for name in names if name in own}}
+    hashes |= lists.keys()
     query = sa.select(feedback.c.fid, feedback.c.alias_hash).where(
         _PARKED,
         feedback.c.record_id.is_(None),
@@ -255,8 +279,9 @@ async def _known_by_now(connection: AsyncConnection, hashes: set[int]) -> tuple[
     )
     waiting = {row.fid: row.alias_hash for row in await connection.execute(query)}
     known = await namesakes.find(connection, waiting.values())
-    resolved = {fid: known.records[hashed] for fid, hashed in waiting.items() if hashed in known.records}
-    return resolved, [fid for fid, hashed in waiting.items() if hashed in known.ambiguous]
+    meant = {**{hashed: own[hashed] for hashed in waiting.values() if hashed in own}, **known.records}
+    resolved = {fid: meant[hashed] for fid, hashed in waiting.items() if hashed in meant}
+    return resolved, [fid for fid, hashed in waiting.items() if hashed in known.ambiguous and fid not in resolved]
 
 
 async def _existing(connection: AsyncConnection, ids: Sequence[str]) -> set[str]:

@@ -213,6 +213,9 @@ class NewVote:
     other_names: tuple[int, ...] = ()
     """Hashes of further names of the same record: the first of all that is known tells which one is meant."""
 
+    own_id: str | None = None
+    """One of its names as it is, where that may be the record's own id: exported traces are called by it."""
+
     @property
     def names(self) -> tuple[int, ...]:
         """Hashes of the names by which it knows its record, in the order in which they are tried; none where it has the

@@ -36,6 +36,8 @@ _MOST_BYTES: Final = 20 << 20
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _SYSTEM: Final = "otlp"
 _MOST_NAME: Final = 200
+_ANSWERS: Final = ("ratchet.record_id", "gen_ai.response.id")
+"""The first is in what Ratchet itself sends out, so that whoever evaluates that may name it."""
 _VOTERS: Final = ("user.id", "enduser.id", "gen_ai.evaluation.user.id")
 _KINDS: Final = ("gen_ai.evaluation.source.type", "gen_ai.evaluation.evaluator.type", "evaluator.type",
                  "evaluator.kind", "annotator_kind", "annotator.kind", "source_type")  # fmt: skip
@@ -110,7 +112,8 @@ def _vote(one: Evaluation, names: Names) -> Vote:
     """Raises VoteError where it names no answer, or says nothing."""
     said = {name.removeprefix("gen_ai.evaluation."): value for name, value in one.attributes.items()}
     name = (first_text(said.get("name")) or "evaluation")[:_MOST_NAME]
-    answer = [id for id in (first_text(one.attributes.get("gen_ai.response.id")), one.span_id, one.trace_id) if id]
+    given = [first_text(one.attributes.get(place)) for place in _ANSWERS]
+    answer = [id for id in (*given, one.span_id, one.trace_id) if id]
     if not answer:
         raise VoteError("gen_ai.response.id", f"missing, and so is the trace: {name!r} is about no answer")
     values = [said[place] for place in ("score.value", "score.label") if said.get(place) is not None]

@@ -282,6 +282,20 @@ async def test_of_several_names_the_first_that_is_known_is_meant_and_any_is_wait
     assert await clients.counted() == VoteCounts(positive=2)
 
 
+async def test_a_records_own_id_is_a_name_as_any_that_whoever_takes_its_exported_trace_has(clients: Clients) -> None:
+    here, late = clients.record(), clients.record()
+    span = {"other_names": (alias_hash("00f067aa0ba902b7"),)}
+    by_id = [
+        clients.vote(r.id, external=10 * n + (r is late), own_id=r.id, **(span if n % 2 else {}))
+        for n in range(4)
+        for r in (here, late)
+    ]
+    await clients.come(here)
+    assert await clients.come(*by_id) == 4
+    assert await clients.come(late) == 0
+    assert [len((await clients.view(record)).votes) for record in (here, late)] == [4, 4]
+
+
 async def test_a_name_of_several_people_leaves_the_others_that_a_vote_gives(clients: Clients) -> None:
     names = {"other_names": (alias_hash("my-trace"),)}
     mine, theirs = clients.record("chatcmpl-0", "my-trace", user=5), clients.record("chatcmpl-0", user=6)
