@@ -48,7 +48,7 @@ def _vote(entry: dict[str, Any], received_us: int) -> NewVote:
 
 
 def _own_id(names: Sequence[str], received_us: int) -> str | None:
-    """That of the names which may be a record's id: a UUIDv7 minted before the vote came, also as MLflow writes a trace.
+    """That of the names which may be a record's id: a UUIDv7 minted before the vote came, also as MLflow writes traces.
     Hardly any id of another system is so; each costs a look-up."""
     for name in names:
         id = name.removeprefix("tr-")
