@@ -20,6 +20,7 @@ from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of
 from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.ingest.facts import VoteSummary
+from proxy.store.ingest.words import hidden
 from proxy.store.reading.cursor import KeysetCursor
 from proxy.store.tables import partitions
 from proxy.store.tables.columns import values_of_row
@@ -284,13 +285,14 @@ def _given(record: sa.ColumnElement[str], name: str, value: str) -> sa.ColumnEle
 def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
     judged = can_be_judged(Outcome(record.outcome), record.status)
     effective = VoteSummary.of(rows).fids if judged else frozenset()
+    silent = hidden(rows)
     return tuple(
         VoteView(
             fid=row.fid,
             source=row.source,
             feedback=row.feedback,
             retracted=row.retracted,
-            comment=row.comment,
+            comment=None if row.fid in silent else row.comment or None,
             correction=row.correction,
             quality_score=row.quality_score,
             tags=row.tags or {},
