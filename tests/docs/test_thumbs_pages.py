@@ -22,6 +22,7 @@ from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 
+from proxy.config import authorities
 from proxy.config.load import parse_config
 from proxy.config.serving import CaptureConfig, StickyConfig
 from proxy.ingest.aliases import AliasReader
@@ -86,9 +87,9 @@ def test_librechats_headers_name_user_conversation_message_and_the_trace_of_its_
 def test_each_sentence_of_open_webuis_page_is_one_that_ratchet_says() -> None:
     page = (HOW_TO / "open-webui.md").read_text()
     source = Path(api.__file__).read_text() + " ".join(api._BY_STATUS.values())
-    source += Path(poller.__file__).read_text()
+    source += Path(poller.__file__).read_text() + Path(authorities.__file__).read_text()
     rows = re.findall(r"^\| (?!it says|-)([^|]+) \|", page, re.MULTILINE)
-    assert len(rows) == 5
+    assert len(rows) == 6
     for row in rows:
         for words in row.split(", "):
             assert words in source, words
