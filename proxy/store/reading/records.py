@@ -88,6 +88,17 @@ class Records:
             found |= {row.id: row_of(row, said.get(row.id)) for row in rows}
         return found
 
+    async def votes_on(self, ids: Sequence[str]) -> dict[str, list[VoteView]]:
+        """The votes on each of some records, oldest first; which of them count is not looked up."""
+        found: dict[str, list[VoteView]] = {record_id: [] for record_id in ids}
+        if not ids:
+            return found
+        async with self._db.read() as connection:
+            wanted = sa.select(feedback).where(any_of(connection, feedback.c.record_id, sorted(ids)))
+            for row in await connection.execute(wanted.order_by(feedback.c.fid)):
+                found[row.record_id].append(_vote(row, effective=False))
+        return found
+
     async def iter(
         self,
         *,
@@ -284,25 +295,26 @@ def _given(record: sa.ColumnElement[str], name: str, value: str) -> sa.ColumnEle
 def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
     judged = can_be_judged(Outcome(record.outcome), record.status)
     effective = VoteSummary.of(rows).fids if judged else frozenset()
-    return tuple(
-        VoteView(
-            fid=row.fid,
-            source=row.source,
-            feedback=row.feedback,
-            retracted=row.retracted,
-            comment=row.comment,
-            correction=row.correction,
-            quality_score=row.quality_score,
-            tags=row.tags or {},
-            created_us=row.created_us,
-            effective=row.fid in effective,
-            trust=BallotTrust(row.trust),
-            whole=row.whole,
-            copied=row.copied,
-            external=row.external,
-            amends=row.amends,
-        )
-        for row in sorted(rows, key=lambda row: str(row.fid))
+    return tuple(_vote(row, row.fid in effective) for row in sorted(rows, key=lambda row: str(row.fid)))
+
+
+def _vote(row: Any, effective: bool) -> VoteView:
+    return VoteView(
+        fid=row.fid,
+        source=row.source,
+        feedback=row.feedback,
+        retracted=row.retracted,
+        comment=row.comment,
+        correction=row.correction,
+        quality_score=row.quality_score,
+        tags=row.tags or {},
+        created_us=row.created_us,
+        effective=effective,
+        trust=BallotTrust(row.trust),
+        whole=row.whole,
+        copied=row.copied,
+        external=row.external,
+        amends=row.amends,
     )
 
 

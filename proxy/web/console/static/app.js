@@ -83,7 +83,7 @@
   });
   for (const name of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(name, ({ detail }) => {
     if (detail.elt.matches("[data-counts]")) $(".found", detail.elt).textContent = "Not counted: no answer came.";
-    const form = detail.elt.closest("form"), answer = form && ($("[data-swap-errors]", form) || $("#vote-answer"));
+    const form = detail.elt.closest("form"), answer = form && ($("[data-swap-errors]", form.closest(".rowvote") ?? form) || $("#vote-answer"));
     if (answer) answer.textContent = "No answer came, so it may not be done: see whether it was, before you do it again.";
   });
   document.addEventListener("htmx:afterSwap", () => { tellTimes(); reachable(); }); // before it is painted
@@ -112,6 +112,10 @@
     }
   }
   function reachable() {
+    for (const turn of all(".talk li")) {
+      if (turn.scrollHeight > turn.clientHeight + 1) turn.tabIndex = 0; // a long answer: keys scroll it, too
+      else turn.removeAttribute("tabindex");
+    }
     for (const box of all(".scroll")) {
       const table = $("table", box);
       if (table?.tHead && !box.closest("figure")) {
@@ -193,6 +197,26 @@
     const at = links.indexOf(document.activeElement);
     const next = links[event.key === "j" ? Math.min(at + 1, links.length - 1) : Math.max(at - 1, 0)];
     next?.focus();
+  });
+
+  // A vote in a row of a list: its keys, where the focus goes if what was pressed is no longer there, and a word of it.
+  const VOTES = { "+": "up", "=": "up", "-": "down", u: "undo" };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.closest("input, textarea, select, dialog")) return;
+    const button = VOTES[event.key] && $(`.thumbs button[value=${VOTES[event.key]}]`, event.target.closest("tr") ?? document.createElement("p"));
+    if (!button) return;
+    event.preventDefault();
+    button.click();
+  });
+  document.addEventListener("htmx:afterSettle", ({ detail: { target } }) => {
+    const row = target.matches(".rowvote") && $("[data-say]", target);
+    if (!row) return;
+    $("#announce").textContent = row.dataset.say;
+    if (document.activeElement === document.body && target.dataset.pressed) $("button", row)?.focus();
+    delete target.dataset.pressed;
+  });
+  document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => {
+    if (target.matches(".rowvote") && target.contains(document.activeElement)) target.dataset.pressed = "yes";
   });
 
   // Keys of their own: a button or a link with data-key is pressed by it, wherever the focus is but in a field.
