@@ -139,10 +139,13 @@
   const dialog = $("#command");
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-verb]");
-    if (button && dialog) openOrder(button.dataset);
+    if (button && dialog) openOrder(button);
     else if (event.target.closest("[data-close]")) dialog.close();
   });
-  function openOrder({ verb, name, about, run }) {
+  let opener = null;
+  function openOrder(button) {
+    const { verb, name, about, run } = button.dataset;
+    opener = button;
     const form = $("form", dialog);
     $("#command-title").textContent = name;
     $("#command-about").textContent = about;
@@ -164,8 +167,17 @@
     }
     $(".submit", form).textContent = name;
     dialog.showModal();
-    (form.elements[{ share: "share", challenge: "url" }[verb]] ?? form.elements.why).focus();
+    // under a finger a field would bring the keyboard up, over the very words that are to be read first
+    if (matchMedia("(pointer: coarse)").matches) $("#command-title").focus();
+    else (form.elements[{ share: "share", challenge: "url" }[verb]] ?? form.elements.why).focus();
+    dialog.scrollTop = 0;
   }
+  dialog?.addEventListener("close", () => {
+    // back to the button, which the page may have made anew since; a browser knows only the old one, and none that a
+    // finger has pressed. Where the order has taken it away: to the beginning of what is shown.
+    const again = (opener?.id && document.getElementById(opener.id)) || opener;
+    (again?.isConnected && again.checkVisibility() ? again : $("#main")).focus();
+  });
   dialog?.addEventListener("submit", (event) => remember("ratchet-who", event.target.elements.who.value));
 
   // What a word means: beside the "?" that was pressed; where there is no room, at the foot of the page.
