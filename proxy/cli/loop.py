@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from policies.wording import many, percent, score
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, say
 from proxy.cli.control import WAIT_S, Wait, Where, submit
 from proxy.cli.http import running_address
@@ -247,8 +248,9 @@ def _print_summary(summary: dict[str, Any]) -> None:
     out.print(f"  champion   {status['champion_model']}")
     if status["challenger_model"]:
         out.print(f"  challenger {status['challenger_model']}")
-    quality = "–" if usage["avg_quality_score"] is None else f"{usage['avg_quality_score']:.3f}"
-    out.print(f"usage: {usage['total']} calls, {usage['feedback_rate']:.1%} with feedback, average quality {quality}")
+    quality = "–" if usage["avg_quality_score"] is None else score(usage["avg_quality_score"])
+    calls, voted = many(usage["total"]), percent(usage["feedback_rate"])
+    out.print(f"usage: {calls} calls, {voted} with feedback, average quality {quality}")
     out.print(f"retrains: {status['total_retrains']}, last {status['last_retrain'] or 'never'}")
     print_next(out, msgspec.convert(summary["next"], NextStatus | None))
     print_triggers(out, msgspec.convert(summary["triggers"], tuple[TriggerProgress, ...]))

@@ -71,7 +71,7 @@ def test_status_shows_the_usage(place: Path) -> None:
     assert (summary["usage_stats"]["total"], summary["usage_stats"]["feedback_rate"]) == (120, 1.0)
     assert ratchet("--config", "config.json", "--max-iterations", "1").exit_code == 0
     text = ratchet("--config", "config.json", "--status").output
-    for said in ("idle", "champion", "120 calls", "100.0% with feedback", "new samples"):
+    for said in ("idle", "champion", "120 calls", "100 % with feedback", "new samples"):
         assert said in text, text
 
 

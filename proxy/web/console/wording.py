@@ -150,7 +150,7 @@ def _when(at_s: float | None) -> str | Markup:
 def _vote(value: float | None) -> str:
     if value is None:
         return UNKNOWN
-    return f"+{value:.2g}" if value > 0 else f"{value:.2g}".replace("-", "−")
+    return wording.signed(value)
 
 
 def _words(value: str) -> str:
@@ -228,10 +228,10 @@ def check_verdict(name: str | None) -> str:
 
 
 def _outcome_of_two(value: float | None) -> str:
-    """How much better the challenger's answer is: "+0.40"."""
+    """How much better the challenger's answer is: "+0.4"."""
     if value is None:
         return UNKNOWN
-    return f"{value + 0.0:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0"
+    return wording.signed(value)
 
 
 def _part(value: float | None) -> str:
@@ -270,6 +270,9 @@ FILTERS: Final[dict[str, Any]] = {
     "check_kind": _check_kind,
     "check_verdict": check_verdict,
     "verdict_of_check": verdict_of_check,
+    "cost": wording.cost,
+    "figure": wording.figure,
+    "signed": wording.signed,
     "preference": _outcome_of_two,
     "scorer": scorer_label,
     "measure": measure_label,
