@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -26,6 +27,7 @@ UNKNOWN: Final = "–"
 UNNAMED: Final = "before the loop’s first check"
 """Model 0: what the configured champion answered in an installation's first moments, before it had a row of its own."""
 
+_BEFORE_UNIT: Final = re.compile(r"(?<=\d) (?=%)")
 _METRICS: Final = {
     "positive": "thumbs up",
     "error": "errors",
@@ -239,6 +241,11 @@ def _part(value: float | None) -> str:
     return UNKNOWN if value is None else wording.share(value)
 
 
+def _unbroken(sentence: str) -> str:
+    """A sentence in which no line ends between a number and its unit."""
+    return _BEFORE_UNIT.sub("\u00a0", sentence)
+
+
 def _slug(word: str) -> str:
     """`effective users` → "effective-users"."""
     return word.replace(" ", "-")
@@ -280,6 +287,7 @@ FILTERS: Final[dict[str, Any]] = {
     "characters": _characters,
     "ratio": _ratio,
     "slug": _slug,
+    "unbroken": _unbroken,
     "guardrail_state": _guardrail_state,
     "nothing_yet": _nothing_yet,
     "no_proof": wording.no_proof,

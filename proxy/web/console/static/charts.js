@@ -99,7 +99,16 @@
         ctx.moveTo(u.bbox.left, y);
         ctx.lineTo(u.bbox.left + u.bbox.width, y);
         ctx.stroke();
-        ctx.fillText(mark.label, u.bbox.left + u.bbox.width - 4 * ratio, mark.value > 0 ? y - 4 * ratio : y + 13 * ratio);
+        // with a seam around it: lines that pass below would strike it out
+        const right = u.bbox.left + u.bbox.width - 4 * ratio, foot = mark.value > 0 ? y - 4 * ratio : y + 13 * ratio;
+        ctx.save();
+        ctx.setLineDash([]);
+        ctx.strokeStyle = css("--card");
+        ctx.lineWidth = 4 * ratio;
+        ctx.lineJoin = "round";
+        ctx.strokeText(mark.label, right, foot);
+        ctx.restore();
+        ctx.fillText(mark.label, right, foot);
       }
       ctx.restore();
     };
