@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.parts import board, failures_of, graph, level, number, row, states
+from dashboards.beside import checked, copied
+from dashboards.parts import board, failures_of, graph, level, number, open_breakers, row, states
 from dashboards.traffic import quantiles
 
 __all__ = ["dashboard"]
@@ -18,8 +19,10 @@ def dashboard() -> Dashboard:
     """Build it."""
     page = board(
         "experiment",
-        "The running comparison of champion and challenger, and the watch after it. Empty while none runs.",
+        "The check of a challenger, its comparison with the champion, and the watch after it. Empty while none runs.",
     )
+    checked(page)
+    copied(page)
     row(
         page,
         "Is the challenger better?",
@@ -67,6 +70,12 @@ def dashboard() -> Dashboard:
             "s",
             (level("ratchet_experiment_elapsed_seconds"), ""),
         ),
+        graph(
+            "Time until a decision",
+            "When a decision can be expected at the earliest and at the latest, if all goes on as it does.",
+            "s",
+            (level("ratchet_experiment_eta_seconds", "bound"), "{{bound}}"),
+        ),
     )
     _stages(page)
     row(
@@ -107,13 +116,7 @@ def dashboard() -> Dashboard:
             "State of each guardrail; a broken guardrail rolls the challenger back.",
             (f"{level('ratchet_experiment_guardrail', 'guardrail, state')} == 1", "{{guardrail}}: {{state}}"),
         ),
-        number(
-            "Open breakers",
-            "Workers that currently send no requests to the challenger, or to the control.",
-            "short",
-            ("sum (ratchet_gateway_breaker_open{$M})", ""),
-            limits=((None, "green"), (1, "red")),
-        ),
+        open_breakers(),
     )
     row(
         page,
@@ -136,6 +139,19 @@ def dashboard() -> Dashboard:
             "none",
             (level("ratchet_experiment_srm"), ""),
             limits=((None, "green"), (1, "red")),
+        ),
+        graph(
+            "Evidence for a mismatch",
+            "Logarithm of the Bayes factor: the larger, the surer it is that the ratio of users is not the share.",
+            "none",
+            (level("ratchet_experiment_srm_log_bayes_factor"), "log Bayes factor"),
+        ),
+        number(
+            "Few clusters",
+            "1 while a promotion waits, because its evidence comes from few clusters.",
+            "none",
+            (level("ratchet_experiment_few_clusters"), ""),
+            limits=((None, "green"), (1, "orange")),
         ),
     )
     return _watch(page)
@@ -171,6 +187,12 @@ def _stages(page: Dashboard) -> Dashboard:
             "Requests per stage and arm.",
             "short",
             (level("ratchet_experiment_stage_requests", "stage, arm"), "stage {{stage}} {{arm}}"),
+        ),
+        graph(
+            "Users in each stage",
+            "Distinct users per stage and arm.",
+            "short",
+            (level("ratchet_experiment_stage_users", "stage, arm"), "stage {{stage}} {{arm}}"),
         ),
     )
 

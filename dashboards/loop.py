@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from dashboards.beside import archived, exported, judged
 from dashboards.parts import bars, board, graph, level, number, rate, row, states
 from policies.lifecycle import Phase
 
@@ -86,6 +87,12 @@ def dashboard() -> Dashboard:
             (level("ratchet_loop_datasets_total"), "datasets"),
         ),
         graph(
+            "Dataset that is prepared",
+            "Records that were looked at for it, and those that it has.",
+            "short",
+            (level("ratchet_loop_dataset_records", "state"), "{{state}}"),
+        ),
+        graph(
             "Watch window",
             "Time until the old champion retires; until then a few users stay on it, and a broken guardrail brings "
             "it back.",
@@ -98,9 +105,11 @@ def dashboard() -> Dashboard:
         "Is the loop well?",
         graph(
             "Late",
-            "Time since the next tick was due. Large during a long action, such as writing a dataset of millions.",
+            "Time since the next tick was due, and since the last good one. Large during a long action, such as "
+            "writing a dataset of millions.",
             "s",
             (level("ratchet_loop_overdue_seconds"), "late"),
+            (level("ratchet_loop_seconds_since_tick"), "since the last good tick"),
             limits=((None, "green"), (900, "red")),
         ),
         graph(
@@ -123,6 +132,13 @@ def dashboard() -> Dashboard:
             limits=((None, "red"), (1, "green"), (2, "red")),
         ),
     )
+    _fed(page)
+    judged(page)
+    exported(page)
+    return archived(page)
+
+
+def _fed(page: Dashboard) -> Dashboard:
     return row(
         page,
         "Does it get data?",
@@ -132,14 +148,20 @@ def dashboard() -> Dashboard:
             "cps",
             (rate("ratchet_ingest_records_total"), "records"),
             (rate("ratchet_ingest_votes_total"), "votes"),
+            (rate("ratchet_ingest_parked_votes_total"), "votes before their record"),
+            (rate("ratchet_ingest_ambiguous_votes_total"), "votes on several users' requests"),
         ),
         graph(
             "Trouble in ingest",
-            "Attempts while the store was unavailable, frames stored raw, frames refused even raw.",
+            "Attempts while the store was unavailable, frames stored raw, frames refused even raw, unreadable bytes, "
+            "and what the database lost in a failover: stored again from the spool, or gone.",
             "cps",
             (rate("ratchet_ingest_retries_total"), "retries"),
             (rate("ratchet_ingest_raw_total", "reason"), "raw: {{reason}}"),
             (rate("ratchet_ingest_rejected_total"), "refused"),
+            (rate("ratchet_ingest_skipped_bytes_total"), "unreadable bytes"),
+            (rate("ratchet_ingest_fed_again_total"), "stored again"),
+            (rate("ratchet_ingest_not_fed_again_total"), "gone"),
         ),
         graph(
             "Store",

@@ -40,8 +40,20 @@ from grafana_foundation_sdk.models.dashboard import (
 
 from policies.records import Outcome
 
-__all__ = ["Query", "bars", "board", "failures_of", "graph", "level", "number", "rate", "refusals_of", "row",
-           "states"]  # fmt: skip
+__all__ = [
+    "Query",
+    "bars",
+    "board",
+    "failures_of",
+    "graph",
+    "level",
+    "number",
+    "open_breakers",
+    "rate",
+    "refusals_of",
+    "row",
+    "states",
+]
 
 Query = tuple[str, str]
 """(PromQL, legend)."""
@@ -52,6 +64,7 @@ Panel = TypeVar("Panel", timeseries.Panel, stat.Panel, bargauge.Panel, statetime
 MATCHER = 'instance=~"$instance"'
 SOURCE = DataSourceRef(type_val="prometheus", uid="${DS_PROMETHEUS}")
 GREEN: Steps = ((None, "green"),)
+_BESIDE = 5
 
 
 def board(name: str, description: str) -> Dashboard:
@@ -83,10 +96,11 @@ def board(name: str, description: str) -> Dashboard:
 
 
 def row(page: Dashboard, question: str, *panels: AnyPanel) -> Dashboard:
-    """Add a row that answers `question`."""
+    """Add a row that answers `question`; what does not fit beside each other gets two lines."""
     page.with_row(Row(question))
+    beside = len(panels) if len(panels) <= _BESIDE else -(-len(panels) // 2)
     for panel in panels:
-        page.with_panel(panel.span(24 // len(panels)))
+        page.with_panel(panel.span(24 // beside))
     return page
 
 
@@ -124,6 +138,17 @@ def number(title: str, why: str, unit: str, *queries: Query, limits: Steps = GRE
     else:
         panel.text_mode("value_and_name")  # type: ignore[arg-type]
     return _filled(panel, title, why, unit, queries, limits)
+
+
+def open_breakers() -> stat.Panel:
+    """Whether anybody is kept from the challenger or the control."""
+    return number(
+        "Open breakers",
+        "Workers that currently send no requests to the challenger, or to the control.",
+        "short",
+        ("sum (ratchet_gateway_breaker_open{$M})", ""),
+        limits=((None, "green"), (1, "red")),
+    )
 
 
 def bars(title: str, why: str, unit: str, *queries: Query, limits: Steps = GREEN) -> bargauge.Panel:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.parts import Query, board, failures_of, graph, level, number, rate, refusals_of, row
+from dashboards.hosts import healthy, recorded, unwell
+from dashboards.parts import Query, board, failures_of, graph, level, number, open_breakers, rate, refusals_of, row
 from policies.records import Outcome
 
 __all__ = ["dashboard"]
@@ -27,12 +28,14 @@ def dashboard() -> Dashboard:
     """Build it."""
     page = board("traffic", "Requests through the proxy: rate, failures, speed, feedback, and whether all is recorded.")
     _served(page)
+    _served_by(page)
     _fast(page)
     _good(page)
     _asked(page)
     _safe(page)
-    _recorded(page)
-    return _healthy(page)
+    recorded(page)
+    healthy(page)
+    return unwell(page)
 
 
 def _served(page: Dashboard) -> Dashboard:
@@ -78,6 +81,49 @@ def _served(page: Dashboard) -> Dashboard:
             ("sum (ratchet_gateway_in_flight{$M})", "requests"),
             ("sum (ratchet_gateway_client_connections{$M})", "client connections"),
             ("sum (ratchet_gateway_upstream_connections{$M})", "model connections"),
+            ("sum (ratchet_gateway_tunnels{$M})", "tunnels (WebSocket)"),
+        ),
+    )
+
+
+def _served_by(page: Dashboard) -> Dashboard:
+    return row(
+        page,
+        "Do the models' servers answer?",
+        number(
+            "Champion up",
+            "1 while the champion answers this host's requests, 0 while it fails them.",
+            "none",
+            ("min (ratchet_champion_up{$M})", ""),
+            limits=((None, "red"), (1, "green")),
+        ),
+        graph(
+            "Failed by the champion",
+            "Share of the last minute's requests that the champion failed.",
+            "percentunit",
+            (level("ratchet_champion_failed_share"), "failed"),
+            limits=((None, "green"), (0.05, "red")),
+        ),
+        graph(
+            "Asked",
+            "Requests by the model that got them. If the champion answered for the challenger or the control, it "
+            "counts for both.",
+            "reqps",
+            (rate("ratchet_gateway_answers_total", "arm"), ARM),
+            (rate("ratchet_gateway_left_waiting_total", "arm"), "{{arm}}: gone before the answer"),
+        ),
+        graph(
+            "Failed, by cause",
+            "Requests that a model failed. An error inside a 200 is not among them: see How requests ended.",
+            "reqps",
+            (rate("ratchet_gateway_failed_answers_total", "arm, cause"), "{{arm}}: {{cause}}"),
+        ),
+        graph(
+            "Refused, by status",
+            "Requests that a model's server declined, and those that Ratchet refused before they were forwarded.",
+            "reqps",
+            (rate("ratchet_gateway_refused_answers_total", "arm, status"), "{{arm}}: {{status}}"),
+            (rate("ratchet_gateway_protocol_errors_total", "status"), "not forwarded: {{status}}"),
         ),
     )
 
@@ -104,6 +150,12 @@ def _fast(page: Dashboard) -> Dashboard:
             "streamed.",
             "s",
             *quantiles("ratchet_time_to_first_token_seconds", 0.5, 0.95),
+        ),
+        graph(
+            "Waiting for the model",
+            "The part of a request that was spent waiting for the model's server.",
+            "s",
+            *quantiles("ratchet_upstream_seconds", 0.5, 0.95),
         ),
         graph(
             "The proxy's own part",
@@ -190,79 +242,12 @@ def _safe(page: Dashboard) -> Dashboard:
             "reqps",
             (rate("ratchet_gateway_fallbacks_impossible_total", "cause"), "{{cause}}"),
         ),
-        number(
-            "Open breakers",
-            "Workers that currently send no requests to the challenger, or to the control.",
-            "short",
-            ("sum (ratchet_gateway_breaker_open{$M})", ""),
-            limits=((None, "green"), (1, "red")),
-        ),
-    )
-
-
-def _recorded(page: Dashboard) -> Dashboard:
-    return row(
-        page,
-        "Is everything recorded?",
         graph(
-            "Not recorded",
-            "Requests and votes without a record, by reason. Only skip_path is harmless.",
-            "cps",
-            (rate("ratchet_gateway_not_recorded_total", "reason"), "{{reason}}"),
-            limits=((None, "green"), (0.01, "red")),
+            "Not rewritten",
+            "Requests of a rewrite's users that cannot be rewritten (compressed, long, no JSON): the champion answers "
+            "them as they are, and they are no evidence.",
+            "reqps",
+            (rate("ratchet_gateway_not_rewritten_total"), "not rewritten"),
         ),
-        graph(
-            "Spool",
-            "Bytes that wait to be stored, all bytes, and the maximum: at the maximum records are dropped.",
-            "bytes",
-            ("sum (ratchet_spool_pending_bytes{$M})", "waiting"),
-            ("sum (ratchet_spool_bytes{$M})", "all"),
-            ("sum (ratchet_spool_max_bytes{$M})", "cap"),
-        ),
-        graph(
-            "Oldest waiting record",
-            "Its age: the delay of ingest.",
-            "s",
-            (level("ratchet_spool_oldest_seconds"), "age"),
-            limits=((None, "green"), (60, "orange"), (600, "red")),
-        ),
-        graph(
-            "Feedback refused",
-            "Refused votes, by reason.",
-            "cps",
-            (rate("ratchet_gateway_feedback_refused_total", "reason"), "{{reason}}"),
-        ),
-    )
-
-
-def _healthy(page: Dashboard) -> Dashboard:
-    return row(
-        page,
-        "How are the processes?",
-        graph(
-            "CPU",
-            "Cores used, by process. A worker near 1 is the limit: raise server.workers.",
-            "short",
-            (rate("ratchet_process_cpu_seconds_total", "instance, process"), "{{instance}} {{process}}"),
-            limits=((None, "green"), (0.9, "orange")),
-        ),
-        graph(
-            "Memory",
-            "Resident memory, by process.",
-            "bytes",
-            ("ratchet_process_resident_memory_bytes{$M}", "{{instance}} {{process}}"),
-        ),
-        graph(
-            "Age",
-            "Time since a process started: a sawtooth is a crash loop.",
-            "s",
-            ("time() - ratchet_process_start_time_seconds{$M}", "{{instance}} {{process}}"),
-        ),
-        graph(
-            "Connections that failed",
-            "To a model: failed, or closed by its server (sent again).",
-            "cps",
-            (rate("ratchet_gateway_upstream_connect_errors_total"), "not made"),
-            (rate("ratchet_gateway_stale_retries_total"), "sent again"),
-        ),
+        open_breakers(),
     )

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from policies.assessment import ABTestConfig, ExperimentFacts, QualityMeasure
+from policies.assessment import QualityMeasure
 from policies.cuped import cuped_effect
 from policies.estimates import EffectEstimate, Metric, Moments, metric_mean, observation_sd
+from policies.experiment_terms import ABTestConfig
+from policies.facts import ExperimentFacts
 from policies.rectified import rectified_effect, rectified_quality
 from policies.stages import Stages
 

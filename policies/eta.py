@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from policies.assessment import ABTestConfig, Eta, ExperimentFacts
+from policies.assessment import Eta
 from policies.estimates import EffectEstimate, Metric, metric_mean
 from policies.evidence import information_needed
+from policies.experiment_terms import ABTestConfig
+from policies.facts import ExperimentFacts
 from policies.ramp import least_hours
 from policies.wording import duration, signed_percent
 

@@ -21,18 +21,13 @@ from dataclasses import replace
 from typing import Final
 
 from policies.assessment import (
-    ABTestConfig,
-    ArmStats,
     Assessment,
     Carried,
     Eta,
-    Evidence,
-    ExperimentFacts,
     FeedbackRate,
     MetricComparison,
     NextStage,
     SampleRatio,
-    StageFacts,
     StageResult,
     TagEffect,
     Verdict,
@@ -50,6 +45,8 @@ from policies.cuped import PastEffect, cuped_effect, past_effect, without_past
 from policies.estimates import METRICS, EffectEstimate, Metric, relative_change
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import bounds, log_e_value, sample_ratio_log_bf
+from policies.experiment_terms import ABTestConfig, Evidence
+from policies.facts import ArmStats, ExperimentFacts, StageFacts
 from policies.guardrails import (
     GUARDRAILS,
     RATE_DELTAS,
@@ -59,10 +56,11 @@ from policies.guardrails import (
     GuardrailState,
     check,
 )
+from policies.measurements import Measurements, futility_alpha, harm_alpha
 from policies.ramp import next_stage
 from policies.rectified import RectifiedQuality, rectified_quality
 from policies.stages import Stages, difference, overall_means, parts_by_stage, weighted_effect
-from policies.verdict import Measurements, decide, futility_alpha, harm_alpha, has_won
+from policies.verdict import decide, has_won
 from policies.wording import finite, odds, signed_percent
 
 __all__ = ["LEAST_TAG_SHARE", "ABTestConfig", "ArmStats", "Assessment", "Eta", "Evidence", "ExperimentFacts",

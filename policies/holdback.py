@@ -27,9 +27,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from policies.assessment import ABTestConfig
 from policies.estimates import Metric, Moments, metric_mean
 from policies.experiment import guardrails_of
+from policies.experiment_terms import ABTestConfig
 from policies.failures import log_e_of_failures
 from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, GuardrailState, check
 from policies.parts import MOST_PARTS, PartMoments, all_hours, control_sleeps, parts_to_ask

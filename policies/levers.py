@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from policies.assessment import ABTestConfig
 from policies.estimates import Metric
 from policies.evidence import information_needed
+from policies.experiment_terms import ABTestConfig
 from policies.power import ExpectedTraffic, required_test
 from policies.profiles import MetricProfile, with_judge
 from policies.wording import duration, many, number, share

@@ -24,9 +24,9 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Final, NamedTuple
 
-from policies.assessment import ABTestConfig
 from policies.estimates import user_weight
 from policies.evidence import information_needed
+from policies.experiment_terms import ABTestConfig
 from policies.profiles import MetricProfile
 from policies.ramp import canary_share, least_hours, planned_shares
 from policies.stages import share_correlation

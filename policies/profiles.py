@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from policies.assessment import ABTestConfig, ExperimentFacts
 from policies.composite import Composite, composite_of, composite_weights
 from policies.estimates import NOT_ACCEPTED, Metric, Moments, metric_mean, observation_sd
+from policies.experiment_terms import ABTestConfig
+from policies.facts import ExperimentFacts
 
 __all__ = ["JUDGE_SAVES", "MetricProfile", "assumed_profiles", "measured_profiles", "with_judge"]
 

@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from policies.assessment import ABTestConfig, NextStage
+from policies.assessment import NextStage
 from policies.estimates import EffectEstimate
+from policies.experiment_terms import ABTestConfig
 from policies.guardrails import GUARDRAILS, GuardrailResult, GuardrailState
 from policies.rows import Experiment
 from policies.wording import duration, number, share

@@ -7,36 +7,31 @@ futility, then time. A promotion names nothing that it waits for; whatever else 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from policies.assessment import (
-    ABTestConfig,
-    Carried,
-    ExperimentFacts,
-    FeedbackRate,
-    NextStage,
-    QualityMeasure,
-    SampleRatio,
-    TagEffect,
-    Verdict,
-)
+from policies.assessment import QualityMeasure, Verdict
 from policies.carriers import LEAST_VOTERS
-from policies.composite import Composite
-from policies.cuped import PastEffect
 from policies.estimates import NOT_ACCEPTED, SIGNALS, EffectEstimate, Metric, MetricMean, relative_change
-from policies.guardrails import COMPOSITE_HARM_PART, GUARDRAILS, NAMED_HARM_PART, GuardrailResult, GuardrailState
+from policies.guardrails import GuardrailState
+from policies.measurements import Measurements, futility_alpha, harm_alpha
 from policies.ramp import ramp_in_words
-from policies.stages import Stages, overall_means
-from policies.wording import confidence, duration, many, nothing_yet, number, odds, percent, score, signed_percent
+from policies.stages import overall_means
+from policies.verdict_words import (
+    estimate_in_words,
+    feedback_rate_in_words,
+    futility_in_words,
+    gain_in_words,
+    harm_in_words,
+    left_in_words,
+    mismatch_in_words,
+    past_in_words,
+    strongest_in_words,
+)
+from policies.wording import duration, many, nothing_yet, number, odds, percent, score
 
-__all__ = ["HARM_PARTS", "NOTHING_MEASURES", "NOT_ABOVE_NOTHING", "Measurements", "decide", "futility_alpha",
-           "harm_alpha", "has_won"]  # fmt: skip
+__all__ = ["NOTHING_MEASURES", "NOT_ABOVE_NOTHING", "decide", "has_won"]
 
-HARM_PARTS: Final = {"composite": COMPOSITE_HARM_PART} | {
-    name: kind.harm_part for name, kind in GUARDRAILS.items() if kind.harm_part is not None
-}
-"""How alpha_harm is split over what takes a challenger's users away; `guardrails.roll_back` adds to it."""
 NOTHING_MEASURES: Final = (
     "Quality: nothing measures it yet. The format check finds no defects in either arm, and says nothing else of an "
     "answer: have people vote, send scores, or set up a judge."
@@ -77,50 +72,6 @@ _PLAIN_Z: Final = 4.0
 """A gain this many standard errors above nothing is plain to see, whatever the bet says of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurements:
-    """Everything measured at one look, before it is judged."""
-
-    facts: ExperimentFacts
-    evidence: Stages
-    config: ABTestConfig
-    composite: Composite
-    elapsed_hours: float
-    effect: EffectEstimate | None
-    harm_effect: EffectEstimate | None
-    """The composite, or what is there of quality and thumbs while the composite is incomplete."""
-    judged: EffectEstimate | None
-    """The composite as the judge alone sees it; None where votes do not rectify one."""
-    lower: float
-    upper: float
-    log_e_promote: float
-    log_e_harm: float
-    log_e_futility: float
-    log_e_judged_futility: float
-    past: PastEffect | None
-    """What the users' past made of the estimate."""
-    guardrails: tuple[GuardrailResult, ...]
-    sample_ratio: SampleRatio
-    feedback_rate: FeedbackRate
-    carried: Carried | None
-    tags: tuple[TagEffect, ...]
-    next_stage: NextStage | None
-    clock_behind_hours: float
-    """How far `now` lies before the epoch's start: above 0 only when the clock was set back."""
-
-
-def harm_alpha(config: ABTestConfig, trigger: str = "composite") -> float:
-    """The part of alpha_harm that a key of HARM_PARTS has, or a guardrail that `roll_back` names; with all of them
-    together it is never more than alpha_harm."""
-    named = len(set(config.guardrails.roll_back))
-    return HARM_PARTS.get(trigger, NAMED_HARM_PART) / (1.0 + NAMED_HARM_PART * named) * config.alpha_harm
-
-
-def futility_alpha(config: ABTestConfig, composite: Composite) -> float:
-    """The chance of rejecting a challenger that reaches the threshold; where a judge may do so by itself, each half."""
-    return config.alpha / 2 if composite.rectified else config.alpha
-
-
 def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict and its reasons: proven harm, then comparability, then gain, then futility, then time."""
     effect = look.effect
@@ -128,11 +79,11 @@ def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
     if broken:
         return Verdict.ROLL_BACK, broken
     if look.sample_ratio.mismatch:
-        return Verdict.INVALID, (_mismatch_in_words(look.sample_ratio),)
+        return Verdict.INVALID, (mismatch_in_words(look.sample_ratio),)
     if look.harm_effect is not None and _is_harmful(look, look.harm_effect):
-        return Verdict.ROLL_BACK, (_harm_in_words(look, look.harm_effect),)
+        return Verdict.ROLL_BACK, (harm_in_words(look, look.harm_effect),)
     if look.feedback_rate.differs and look.composite.uses_votes:
-        return Verdict.INVALID, (_feedback_rate_in_words(look.feedback_rate),)
+        return Verdict.INVALID, (feedback_rate_in_words(look.feedback_rate),)
     nothing = nothing_yet(*look.facts.requests)
     if nothing is not None and effect is None:
         return _in_time(look, (nothing,))
@@ -141,16 +92,16 @@ def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
         waits = _carriers_to_wait_for(look)
         if not waits:
             return Verdict.PROMOTE, (
-                _gain_in_words(look, effect),
-                *_past_in_words(look),
+                gain_in_words(look, effect),
+                *past_in_words(look),
                 *_carriers_to_know_of(look),
                 *_unmeasured(look),
             )
     if effect is not None and _is_futile(look, effect, look.log_e_futility):
-        return Verdict.REJECT, (_futility_in_words(look, effect),)
+        return Verdict.REJECT, (futility_in_words(look, effect),)
     if look.judged is not None and _is_futile(look, look.judged, look.log_e_judged_futility):
-        return Verdict.REJECT, (f"{_futility_in_words(look, look.judged)} So says the judge alone: it may reject.",)
-    reasons = (_estimate_in_words(look), *_past_in_words(look), *waits, *_stage(look), *_unmeasured(look))
+        return Verdict.REJECT, (f"{futility_in_words(look, look.judged)} So says the judge alone: it may reject.",)
+    reasons = (estimate_in_words(look), *past_in_words(look), *waits, *_stage(look), *_unmeasured(look))
     return _in_time(look, reasons)
 
 
@@ -186,11 +137,11 @@ def _carriers_to_wait_for(look: Measurements) -> tuple[str, ...]:
         seen = min(carried.voters)
         reason = f"only {many(seen)} voters in the smaller arm, {LEAST_VOTERS} needed"
     else:
-        reason = f"without their votes {_left_in_words(carried)}, {number(needed)} needed"
+        reason = f"without their votes {left_in_words(carried)}, {number(needed)} needed"
     most = max(carried.left_out)
     return (
         f"The evidence rests on a few clusters of unverified users (sticky.trust). It has to suffice without the "
-        f"{most} most influential ones of each arm: {reason}. {_strongest_in_words(carried)}",
+        f"{most} most influential ones of each arm: {reason}. {strongest_in_words(carried)}",
     )
 
 
@@ -201,22 +152,9 @@ def _carriers_to_know_of(look: Measurements) -> tuple[str, ...]:
         return ()
     most = max(carried.left_out)
     return (
-        f"Without the votes of the {most} most influential users of each arm {_left_in_words(carried)}. "
-        f"{_strongest_in_words(carried)}",
+        f"Without the votes of the {most} most influential users of each arm {left_in_words(carried)}. "
+        f"{strongest_in_words(carried)}",
     )
-
-
-def _left_in_words(carried: Carried) -> str:
-    if carried.theta is None or carried.log_e_promote is None:
-        return "there is nothing to compare"
-    return f"the best estimate is {signed_percent(carried.theta)} ({odds(carried.log_e_promote)})"
-
-
-def _strongest_in_words(carried: Carried) -> str:
-    named = ", ".join(f"{carrier.unit} ({percent(carrier.share)})" for carrier in carried.strongest)
-    if not named:
-        return "None of them favours the challenger."
-    return f"Most influential, with their share of the influence: {named}."
 
 
 def _is_harmful(look: Measurements, harm: EffectEstimate) -> bool:
@@ -349,74 +287,4 @@ def _way_out(metric: Metric) -> str:
     return (
         "Decide by hand (`ratchet promote`, `ratchet rollback`), or leave it out of the comparison with "
         f"ab_test_config.{_SETTINGS.get(metric, 'feedback_weight')} = 0."
-    )
-
-
-def _gain_in_words(look: Measurements, effect: EffectEstimate) -> str:
-    config = look.config
-    sure = confidence(config.alpha)
-    claim = "is not worse"
-    if config.evidence == "strict":
-        claim = f"is at least {percent(config.promotion_threshold)} better"
-    return (
-        f"At least {sure} sure that the challenger {claim}; best estimate {signed_percent(effect.theta)} "
-        f"({odds(look.log_e_promote)}, {number(1 / config.alpha)} needed)."
-    )
-
-
-def _estimate_in_words(look: Measurements) -> str:
-    if look.effect is None:
-        return "No estimate of the gain yet."
-    words = f"Best estimate {signed_percent(look.effect.theta)}"
-    if not math.isfinite(look.lower):
-        return f"{words}, without a bound yet."
-    low, high = signed_percent(look.lower), signed_percent(look.upper)
-    sure = confidence(look.config.alpha)
-    return f"{words}; at least {sure} sure that it is above {low}, and as sure that it is below {high}."
-
-
-def _past_in_words(look: Measurements) -> tuple[str, ...]:
-    """How far the estimate rests on what its users did before the test."""
-    past = look.past
-    if past is None:
-        return ()
-    if not past.saved:
-        return ("The users' past (ab_test_config.cuped) takes nothing off: too few of them were here before the test.",)
-    return (
-        f"The users' past is taken off (ab_test_config.cuped): without that the best estimate would be "
-        f"{signed_percent(past.theta_plain)}; {percent(max(past.saved, 0.0))} of its variance is saved.",
-    )
-
-
-def _harm_in_words(look: Measurements, harm: EffectEstimate) -> str:
-    what = "on the weighted metrics together" if harm == look.effect else "on the metrics measured in both arms so far"
-    return (
-        f"At least {confidence(harm_alpha(look.config))} sure that the challenger is worse {what}; "
-        f"best estimate {signed_percent(harm.theta)} ({odds(look.log_e_harm)})."
-    )
-
-
-def _futility_in_words(look: Measurements, effect: EffectEstimate) -> str:
-    config = look.config
-    sure = confidence(futility_alpha(config, look.composite))
-    return (
-        f"At least {sure} sure that the true gain is below the threshold of "
-        f"{percent(config.promotion_threshold)}; best estimate {signed_percent(effect.theta)}."
-    )
-
-
-def _mismatch_in_words(ratio: SampleRatio) -> str:
-    total = ratio.champion_users + ratio.challenger_users
-    return (
-        f"Sample ratio mismatch: {many(ratio.challenger_users)} of {many(total)} users are in the challenger's arm, "
-        f"{percent(ratio.expected_share)} expected. The arms are not comparable; look for lost or doubled records, "
-        "then begin afresh (`ratchet share` with the same share or a lower one)."
-    )
-
-
-def _feedback_rate_in_words(rate: FeedbackRate) -> str:
-    champion, challenger = percent(rate.champion or 0.0), percent(rate.challenger or 0.0)
-    return (
-        f"The challenger's users vote on {challenger} of their requests, the champion's on {champion}: their positive "
-        "rates are not comparable. Find out why, or set ab_test_config.feedback_weight = 0."
     )

@@ -13,7 +13,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 _MODULES: Final = ("policies/*.py", "policies/transition/*.py", "proxy/web/console/*.py", "proxy/loop/look/*.py",
-                   "proxy/cli/status.py", "proxy/cli/control.py", "proxy/cli/loop.py")  # fmt: skip
+                   "proxy/cli/status.py", "proxy/cli/control.py", "proxy/cli/decisions.py",
+                   "proxy/cli/loop.py")  # fmt: skip
 _TEMPLATES: Final = "proxy/web/console/templates/*.html"
 _PRIVATE: Final = re.compile(
     r"\b(holds?|held|holding|orders?|cast|can not|vouch\w*|goes? back|sent back|kept warm|dead|lets? it|pulls?|"

@@ -13,11 +13,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import inf
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,25 +24,23 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from policies.model_health import Answers, Evidence, ModelHealth, judge
-from policies.records import Arm
 from proxy.app.boot import configured_champion
 from proxy.app.model_probe import describe, probe_model
 from proxy.app.paths import DataDir
+from proxy.app.tallies import RequestCounts, Tallies
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
 from proxy.config.authorities import trusting
 from proxy.config.model import Config
 from proxy.credentials import CredentialFile
-from proxy.gateway.faults import Fault, answered_slot, failed_slot, left_slot, refused_slot
+from proxy.gateway.faults import Fault
 from proxy.gateway.outbound import via_token
 from proxy.ids import KeyRing
-from proxy.metrics.gateway import stats_files
-from proxy.metrics.shared import read_counters
 from proxy.routes import Target, read_routes
 from proxy.status import ChampionStatus, ErrorStatus, Status
 from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["ChampionWatch", "RequestCounts", "Tallies"]
+__all__ = ["ChampionWatch"]
 
 _LOOK_S: Final = 2.0
 _MINUTE_S: Final = 60.0
@@ -51,65 +48,11 @@ _LAPSES_S: Final = 900.0
 """A champion that nobody has asked for so long is unknown."""
 _ASK_AGAIN_S: Final = (2.0, 4.0, 8.0, 15.0)
 _ASK_FAILING_S: Final = 30.0
-_ARM: Final = Arm.CHAMPION.label
 _OUT_OF_REACH: Final = frozenset((Fault.REFUSED, Fault.UNRESOLVED, Fault.NO_CONNECTION, Fault.UNREACHABLE, Fault.TLS))
-_REFUSALS: Final = (401, 403, 404, 429, 400)
 _MANY_REFUSED: Final = 20
 _ROW: Final = 3
 _MOST: Final = 0.5
 """Below this share of bad answers a minute alone does not show what is going on now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestCounts:
-    """What the workers counted between two looks."""
-
-    answers: Answers
-    faults: Mapping[Fault, int] = field(default_factory=dict)
-    refused: Mapping[int, int] = field(default_factory=dict)
-    """By status; 400 stands for all others."""
-
-
-class Tallies:
-    """Reads the workers' counter files. What was counted before this was made is others' business."""
-
-    def __init__(self, run_dir: Path, *, own_key: bool) -> None:
-        """`own_key`: whether requests carry a key of ours, so that a refusal of it is no client's fault."""
-        self._run = run_dir
-        self._own_key = own_key
-        self._before = self._read()
-
-    def next(self) -> RequestCounts:
-        """What has been counted since the last call, by all workers."""
-        now = self._read()
-        counts: Counter[str] = Counter()
-        for path, values in now.items():
-            before = self._before.get(path, {})
-            for name, value in values.items():
-                earlier = before.get(name, 0.0)
-                counts[name] += int(value - earlier if value >= earlier else value)  # less: the file was made anew
-        self._before |= now
-        return self._tally(counts)
-
-    def _tally(self, counts: Mapping[str, int]) -> RequestCounts:
-        faults = {fault: number for fault in Fault if (number := counts.get(failed_slot(_ARM, fault), 0))}
-        refused = {status: number for status in _REFUSALS if (number := counts.get(refused_slot(_ARM, status), 0))}
-        failed = sum(faults.values())
-        denied = refused.get(401, 0) + refused.get(403, 0) if self._own_key else 0
-        good = max(0, counts.get(answered_slot(_ARM), 0) - failed - denied)
-        left = counts.get(left_slot(_ARM), 0)
-        return RequestCounts(
-            answers=Answers(good=good, failed=failed, denied=denied, left=left), faults=faults, refused=refused
-        )
-
-    def _read(self) -> dict[Path, dict[str, float]]:
-        found = {}
-        for path in stats_files(self._run):
-            try:
-                found[path] = read_counters(path)
-            except (OSError, ValueError):  # it is being replaced
-                continue
-        return found
 
 
 @dataclass(slots=True)

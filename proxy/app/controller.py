@@ -8,12 +8,9 @@ a task of its own that is started again when it fails; none takes another down.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
 import logging
-import os
 import sys
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final
@@ -25,6 +22,7 @@ from proxy.app.alias_check import serve_names
 from proxy.app.champion import ChampionWatch
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.clock_jumps import watch_clock
+from proxy.app.controller_lock import ControllerLock
 from proxy.app.credential_keeper import keep_credentials
 from proxy.app.deletion import HostDeletion
 from proxy.app.exporting import TelemetryOut
@@ -37,20 +35,20 @@ from proxy.app.listeners import public_address
 from proxy.app.logs import configure_logging
 from proxy.app.loop_service import LoopService
 from proxy.app.open_webui import OpenWebUILink
-from proxy.app.orphans import end_stuck_controller
 from proxy.app.own_votes import OwnVotes
 from proxy.app.parent_pipe import ShutdownSignal
+from proxy.app.parts import Parts
 from proxy.app.paths import DataDir, open_to_others
 from proxy.app.priority import lower_priority, raise_priority
 from proxy.app.sharing import is_shared, share_keys
 from proxy.app.spool_watch import watch_spool
-from proxy.app.store_keeper import ANSWER_S, FAILURES, StoreKeeper, answer_within, pause
+from proxy.app.store_keeper import ANSWER_S, FAILURES, StoreKeeper, answer_within
 from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
 from proxy.app.troubles import Troubles
 from proxy.clock import AdjustedClock
 from proxy.config.authorities import trusting
-from proxy.errors import ConfigError, PermanentError, TemporaryError
+from proxy.errors import ConfigError
 from proxy.ids import KeyRing, RecordIds
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.limits import Guesses
@@ -59,7 +57,6 @@ from proxy.loop.act.install import BaseModel, first_model
 from proxy.loop.adapters.deployers.health import trusts_unseen
 from proxy.spool import SpoolReader
 from proxy.status import Status
-from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.admin import AdminServices, create_admin_app
@@ -72,7 +69,6 @@ SWITCH_S: Final = 5e-4
 it. Python's 5 ms would be paid at every step of the loop."""
 _SAMPLE_S: Final = 2.0
 _MODELS_EVERY: Final = 5
-_LONGEST_RETRY_S: Final = 5.0
 _ORPHANS_PARTS_S: Final = 1.0
 """For ingest and the loop to come to an end where the supervisor is gone: another controller may be waiting."""
 _ORPHAN_S: Final = 5.0
@@ -114,6 +110,7 @@ class Controller:
         )
         self._metrics.traffic.set_models({0: self._config.champion.name})
         self._throttled = ThrottledLog(_log, self._clock)
+        self._parts = Parts(self._throttled)
         self._troubles = Troubles(self._clock)
         self._metrics.registry.register(self._troubles)
         may_ask = not trusts_unseen(self._config.deployer)
@@ -154,7 +151,6 @@ class Controller:
         self._positions: dict[str, tuple[int, int]] = {}
         """How far each spool was stored when the store last said so."""
         self._store: Store | None = None
-        self._unusable: ConfigError | None = None
 
     async def run(self, parent_pipe: int) -> int:
         """Work until told to stop, then store what is left in the spool; returns the exit status."""
@@ -164,17 +160,20 @@ class Controller:
             app = create_admin_app(self._services())
             await stack.enter_async_context(admin_port(app, self._config, self._admin_fd, shutdown, self._troubles))
             watching = [
-                spawn(self._keep_running("champion", self._champion.run, stop), name="champion"),
+                spawn(self._parts.keep("champion", self._champion.run, stop), name="champion"),
                 spawn(watch_clock(self._metrics.clock_jumped), name="watch the clock"),
                 spawn(watch_spool(self._data.run, self._troubles), name="watch the spool"),
             ]
             stack.push_async_callback(cancel_and_wait, watching)
-            if not await self._lock_directory(stop, stack) or (store := await self._keeper.open(stop)) is None:
+            lock = ControllerLock(self._data.run / "controller.lock", self._supervisor, self._clock)
+            overdue_s = self._config.server.drain_seconds + 2 * _ORPHAN_S
+            if not await lock.take(stop, stack, overdue_s=overdue_s, waits=self._keeper.health.starting):
+                return 0
+            if (store := await self._keeper.open(stop)) is None:
                 return 0
             stack.push_async_callback(store.close)
             await self._work(store, shutdown)
-        if self._unusable is not None:
-            raise self._unusable
+        self._parts.raise_unusable()
         return 0
 
     async def _work(self, store: Store, shutdown: ShutdownSignal) -> None:
@@ -205,22 +204,22 @@ class Controller:
     async def _run_parts(self, store: Store, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
         stop = shutdown.stop
         parts = [
-            spawn(self._keep_running("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
-            spawn(self._keep_running("loop", lambda: self._run_loop(store, stop), stop), name="loop"),
-            spawn(self._keep_running("database", lambda: self._keeper.watch(store), stop), name="database"),
-            spawn(self._keep_running("samples", lambda: self._sample(store), stop), name="samples"),
-            spawn(self._keep_running("retention", lambda: self._prune(store), stop), name="retention"),
-            spawn(self._keep_running("deletions", lambda: self._delete_users(store), stop), name="deletions"),
+            spawn(self._parts.keep("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
+            spawn(self._parts.keep("loop", lambda: self._run_loop(store, stop), stop), name="loop"),
+            spawn(self._parts.keep("database", lambda: self._keeper.watch(store), stop), name="database"),
+            spawn(self._parts.keep("samples", lambda: self._sample(store), stop), name="samples"),
+            spawn(self._parts.keep("retention", lambda: self._prune(store), stop), name="retention"),
+            spawn(self._parts.keep("deletions", lambda: self._delete_users(store), stop), name="deletions"),
         ]
         if self._config.feedback.open_webui.url is not None:
             parts.append(
-                spawn(self._keep_running("open webui", lambda: self._open_webui.run(store), stop), name="open webui")
+                spawn(self._parts.keep("open webui", lambda: self._open_webui.run(store), stop), name="open webui")
             )
         if self._config.judge.kind != "none":
-            parts.append(spawn(self._keep_running("judge", lambda: self._judge(store), stop), name="judge"))
+            parts.append(spawn(self._parts.keep("judge", lambda: self._judge(store), stop), name="judge"))
         if self._config.telemetry.otlp_endpoint is not None:
             parts.append(
-                spawn(self._keep_running("telemetry", lambda: self._export(store, stop), stop), name="telemetry")
+                spawn(self._parts.keep("telemetry", lambda: self._export(store, stop), stop), name="telemetry")
             )
         await stop.wait()
         _log.info("storing the rest of the spool")
@@ -247,43 +246,6 @@ class Controller:
     async def _end_when_replaced(self, limit: asyncio.Timeout) -> None:
         await self._keeper.replaced.wait()
         limit.reschedule(asyncio.get_running_loop().time())
-
-    async def _lock_directory(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
-        """Wait until no other controller of this directory is still flushing; False when told to stop first."""
-        descriptor, lock = -1, self._data.run / "controller.lock"
-        overdue_at = self._clock.monotonic() + self._config.server.drain_seconds + 2 * _ORPHAN_S
-        while True:
-            try:
-                if descriptor < 0:
-                    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-                    stack.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._keeper.health.starting("an earlier controller is still finishing")
-                end_stuck_controller(lock, self._supervisor, overdue=self._clock.monotonic() >= overdue_at)
-            except OSError as exc:
-                self._keeper.health.starting(f"the data directory cannot be written: {exc}")
-            else:
-                return True
-            if stop.is_set():
-                return False
-            await pause(stop, 0.1)
-
-    async def _keep_running(self, name: str, part: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-        """Run a part until told to stop; one that fails is logged and started again."""
-        while not stop.is_set():
-            try:
-                await part()
-            except (TemporaryError, PermanentError) as exc:
-                if not isinstance(exc, StoreAwayError):  # which is said by now, once for everybody who met it
-                    self._throttled.warning(name, "%s waits: %s", name, exc)
-                await pause(stop, min(getattr(exc, "retry_after_s", _LONGEST_RETRY_S), _LONGEST_RETRY_S))
-            except ConfigError as exc:
-                self._unusable = exc
-                stop.set()
-            except Exception as exc:  # noqa: BLE001 - a part is an edge: whatever it did wrong, the others go on
-                self._throttled.exception((name, type(exc)), "%s failed; restarting it in a second", name)
-                await pause(stop, 1.0)
 
     async def _sample(self, store: Store) -> None:
         """Keep the gauges of spool and store fresh, and the other replicas informed."""

@@ -58,7 +58,7 @@ class TelemetryOut:
         from proxy.telemetry.spans import ModelServer
 
         telemetry, champion = self._config.telemetry, self._config.champion
-        async with OtlpSender(target.endpoint, target.headers, self._clock) as sender:
+        async with OtlpSender(target.endpoint, target.headers) as sender:
             delivery = Delivery(
                 sender,
                 OtlpEncoder({"service.instance.id": holder}),

@@ -23,6 +23,7 @@ from proxy.checks.reading import Read, no_answer, read
 from proxy.clock import Clock
 from proxy.version import __version__
 from proxy.wire.decode import UnknownEncodingError, decode
+from proxy.wire.retry_after import retry_after_s
 from proxy.wire.rewriting import Rewriter
 
 __all__ = ["BUSY", "Asker", "Unreached", "body_for"]
@@ -109,7 +110,7 @@ class Asker:
             if status in BUSY:
                 unreached = Unreached(f"{endpoint.url} is busy (HTTP {status})", status=status)
                 if attempt < _ATTEMPTS - 1:
-                    await asyncio.sleep(_named_wait_s(wait_s))
+                    await asyncio.sleep(min(wait_s or 0.0, _LONGEST_WAIT_S))
                 continue
             return await asyncio.to_thread(
                 read,
@@ -122,14 +123,13 @@ class Asker:
             )
         return unreached
 
-    async def _post(self, endpoint: AskedModel, asked: Asked) -> tuple[int, str, bytes, str]:
+    async def _post(self, endpoint: AskedModel, asked: Asked) -> tuple[int, str, bytes, float | None]:
         assert self._session is not None
         url = endpoint.url.rstrip("/") + asked.target
         headers = {"content-type": "application/json", **asked.headers, **endpoint.headers}
         async with self._session.post(url, data=asked.body, headers=headers, allow_redirects=False) as answer:
             plain = _decoded(await _body_of(answer), answer.headers.get("content-encoding", ""))
-            wait_s = answer.headers.get("retry-after", "")
-            return answer.status, answer.headers.get("content-type", ""), plain, wait_s
+            return answer.status, answer.headers.get("content-type", ""), plain, retry_after_s(answer.headers)
 
 
 async def _body_of(answer: aiohttp.ClientResponse) -> bytes:
@@ -141,12 +141,6 @@ async def _body_of(answer: aiohttp.ClientResponse) -> bytes:
         if size >= _MOST_READ:
             break
     return b"".join(pieces)
-
-
-def _named_wait_s(said: str) -> float:
-    """Seconds of `Retry-After`, as far as they are waited for; 0 where it is missing, a date, or no number at all."""
-    said = said.strip()
-    return min(float(said), _LONGEST_WAIT_S) if said.isascii() and said.isdecimal() else 0.0
 
 
 def body_for(endpoint: AskedModel, asked: Asked) -> bytes:

@@ -18,6 +18,7 @@ from proxy.cli import (
     checks,
     control,
     data,
+    decisions,
     demo,
     feedback,
     keys,
@@ -96,8 +97,8 @@ app.command("check", rich_help_panel="Run")(check_model.check)
 app.command("demo", rich_help_panel="Run")(demo.demo)
 
 app.command("status", rich_help_panel="Watch")(status.status)
-app.command("explain", rich_help_panel="Watch")(control.explain)
-app.command("history", rich_help_panel="Watch")(control.history)
+app.command("explain", rich_help_panel="Watch")(decisions.explain)
+app.command("history", rich_help_panel="Watch")(decisions.history)
 app.command("notify", rich_help_panel="Watch")(notify.notify)
 app.command("power", rich_help_panel="Watch")(power.power)
 app.command("simulate", rich_help_panel="Watch")(simulate.simulate)

@@ -11,11 +11,12 @@ import getpass
 import os
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from policies.wording import many, percent, score
+from proxy.callables import imported
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, say
 from proxy.cli.control import WAIT_S, Wait, Where, submit
 from proxy.cli.http import running_address
@@ -195,7 +196,6 @@ def _refuse_beside_server(service: Config, db: str | None) -> None:
 
 def _train_function(service: Config) -> Callable[[str], Any] | None:
     """The function that `trainer.callable` names, from the working directory or anything installed."""
-    import importlib
     import sys
 
     trainer = service.trainer
@@ -203,17 +203,15 @@ def _train_function(service: Config) -> Callable[[str], Any] | None:
         return None
     if trainer.kind != "callable" or trainer.callable is None:
         fail(Exit.CONFIG, f"trainer.kind: {trainer.kind} needs `ratchet serve`; here, callable or none")
-    module, _, name = trainer.callable.partition(":")
     sys.path.insert(0, os.getcwd())
     for setting in os.environ.keys() - without_secrets(os.environ).keys():  # they have been read; it runs in here
         del os.environ[setting]
     try:
-        function = getattr(importlib.import_module(module), name)
+        return imported(trainer.callable)
     except (ImportError, AttributeError) as exc:
         fail(Exit.CONFIG, f"trainer.callable: {trainer.callable} cannot be imported ({exc})")
-    if not callable(function):
-        fail(Exit.CONFIG, f"trainer.callable: {trainer.callable} is not a function")
-    return cast("Callable[[str], Any]", function)
+    except TypeError as exc:
+        fail(Exit.CONFIG, f"trainer.callable: {exc}")
 
 
 def _print_result(result: dict[str, Any], *, json: bool) -> None:

@@ -231,7 +231,7 @@ def _observed(config: Config) -> Expected:
 
 
 async def _look(store: Store, config: Config) -> Expected:
-    from policies.assessment import JudgeFacts
+    from policies.facts import JudgeFacts
     from proxy.clock import SystemClock
     from proxy.judge.build import scorer_of
     from proxy.loop.look.carriers import EvidenceReader

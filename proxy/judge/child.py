@@ -7,7 +7,6 @@ parent ends this process where it takes too long; where the parent is gone, the 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import json
 import math
@@ -17,6 +16,8 @@ import struct
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+
+from proxy.callables import imported
 
 __all__ = ["LENGTH", "main"]
 
@@ -36,7 +37,7 @@ def main(target: str) -> int:
     function: Callable[..., Any] | None = None
     while (records := _read(line)) is not None:
         try:
-            function = function or _load(target)
+            function = function or imported(target)
             answer: dict[str, Any] = {"scores": _scores(function(records), len(records))}
         except Exception as exc:  # noqa: BLE001 - whatever the function raises
             traceback.print_exc()
@@ -44,16 +45,6 @@ def main(target: str) -> int:
         if not _write(line, answer):
             break
     return 0
-
-
-def _load(target: str) -> Callable[..., Any]:
-    module, _, name = target.partition(":")
-    function = importlib.import_module(module)
-    for part in name.split("."):
-        function = getattr(function, part)
-    if not callable(function):
-        raise TypeError(f"{target} is not callable")
-    return function
 
 
 def _scores(returned: Any, count: int) -> list[tuple[float | None, str]]:

@@ -20,6 +20,7 @@ from proxy.errors import ConfigError
 from proxy.judge.ports import Choice, Failure, JudgeItem, Judgement, JudgePair, PairJudgement
 from proxy.judge.replies import RUBRIC, item_messages, pair_messages, read_choice, read_score, rubric_hash
 from proxy.version import __version__
+from proxy.wire.retry_after import retry_after_s
 
 __all__ = ["OpenAIJudge"]
 
@@ -177,16 +178,10 @@ def _reply(status: int, headers: Mapping[str, str], content: bytes) -> _Reply:
         return _said(content)
     words = f"HTTP {status}: {' '.join(content.decode('utf-8', 'replace').split())[:_EXCERPT]}"
     if status in _BUSY:
-        return _Reply(words, failure=Failure.BUSY, wait_s=_named_wait(headers))
+        return _Reply(words, failure=Failure.BUSY, wait_s=retry_after_s(headers))
     if status >= 500 or status in _AGAIN:
-        return _Reply(words, failure=Failure.UNREACHABLE, wait_s=_named_wait(headers))
+        return _Reply(words, failure=Failure.UNREACHABLE, wait_s=retry_after_s(headers))
     return _Reply(words, failure=Failure.REFUSED, final=True)
-
-
-def _named_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds of `Retry-After`; None where it is missing, or a date."""
-    text = headers.get("Retry-After", "").strip()
-    return float(text) if text.isascii() and text.isdecimal() else None
 
 
 def _said(content: bytes) -> _Reply:

@@ -30,18 +30,14 @@ from proxy.judge.metrics import JudgeMetrics
 from proxy.judge.ports import Failure, Judge, JudgeItem, Judgement
 from proxy.log_throttle import ThrottledLog
 from proxy.status import JudgeStatus
+from proxy.store.control.holder import LeaseHolder
 from proxy.store.store import Store
-from proxy.store.tables.control import Lease
 from proxy.store.tables.keys import NO_ID, id_floor, id_time_us
-from proxy.tasks import cancel_and_wait, spawn
 from proxy.wire.conversation import conversation_of
 
 __all__ = ["LEASE", "JudgeService"]
 
 LEASE: Final = "judge"
-_TTL_S: Final = 30.0
-_RENEW_S: Final = 8.0
-_POLL_S: Final = 1.0
 _INGEST_S: Final = 10.0
 """For an answer to get from the gateway to the store: so far back is looked again each time."""
 _SWEEP_S: Final = 600.0
@@ -71,10 +67,9 @@ class JudgeService:
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._holder = holder
+        self._holder = LeaseHolder(store.leases, LEASE, holder, take_over=self._take_over)
         self._budget = JudgeBudget(max_per_hour=config.max_per_hour, max_per_day=config.max_per_day)
         self._throttled = ThrottledLog(_log, clock)
-        self._lease: Lease | None = None
         self._cursor = NO_ID
         self._swept_at = float("-inf")
         self._pause_s = 0.0
@@ -90,41 +85,27 @@ class JudgeService:
     async def run(self) -> NoReturn:
         """Judge, for ever. Raises TemporaryError while the store is away."""
         try:
-            await self._take_over()
-            holding = spawn(self._hold(), name="hold the judge's lease")
-            try:
-                while True:
-                    busy = await self._round() if self._lease is not None else False
-                    await self._look()
-                    if holding.done():
-                        holding.result()
-                    if not busy:
-                        await asyncio.sleep(_POLL_S)
-            finally:
-                await cancel_and_wait([holding])
+            await self._holder.run(self._work)
         finally:
-            self._lease = self._metrics.standing = None
+            self._metrics.standing = None
             await self._judge.close()
 
     async def _take_over(self) -> None:
         """Take the lease, if it is free, and close what whoever had it before left open."""
-        self._lease = await self._store.leases.acquire(LEASE, self._holder, ttl_s=_TTL_S)
-        if self._lease is None:
+        lease = await self._holder.renew()
+        if lease is None:
             return
-        lost = await self._store.judgements.lose(self._lease)
+        lost = await self._store.judgements.lose(lease)
         if lost:
             _log.warning("judge: %d answers were being judged when the last process ended; they have no score", lost)
             self._metrics.lost(lost)
         await self._store.judgements.recount(since_us=self._us(-LAG_S))
 
-    async def _hold(self) -> NoReturn:
-        """Renew the lease; while somebody else has it, wait for it."""
-        while True:
-            await asyncio.sleep(_RENEW_S)
-            if self._lease is None:
-                await self._take_over()
-            else:
-                self._lease = await self._store.leases.acquire(LEASE, self._holder, ttl_s=_TTL_S)
+    async def _work(self) -> bool:
+        """A round, and what is shown of it; also while another controller judges."""
+        busy = await self._round() if self._holder.lease is not None else False
+        await self._look()
+        return busy
 
     async def _round(self) -> bool:
         """Judge the next few answers; False where none wait, or the budget or the judge allows none."""
@@ -132,7 +113,7 @@ class JudgeService:
         drawn = await self._next()
         self._metrics.lag_s = self._age(drawn[0]) if drawn else None
         most = 1 if self._pause_s else self._config.concurrency * self._judge.at_once * _ROUND
-        chosen, lease = drawn[: min(left, most)], self._lease
+        chosen, lease = drawn[: min(left, most)], self._holder.lease
         if not chosen or lease is None:
             return False
         samples = await self._store.judgements.ask(lease, self._judge.scorer, chosen)
@@ -216,7 +197,7 @@ class JudgeService:
         standing = standing_of(await judgements.agreement(scorer))
         sums, spent = await judgements.sums(scorer, since_us=self._us(-_DAY_S)), await judgements.spent()
         self._looked_at = self._clock.monotonic()
-        holding = self._lease is not None
+        holding = self._holder.lease is not None
         self._metrics.standing = standing if holding else None
         self._status = JudgeStatus(
             scorer=scorer,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from policies.assessment import JudgeFacts
+from policies.facts import JudgeFacts
 from policies.plan import LoopRules
 from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock

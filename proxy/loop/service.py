@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from policies.assessment import JudgeFacts
+from policies.facts import JudgeFacts
 from policies.plan import LoopRules
 from proxy.checks.gate import CredentialHeader, ReplayGate
 from proxy.clock import Clock

@@ -12,18 +12,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Final, Literal
 
 import aiohttp
 
-from proxy.clock import Clock
 from proxy.printable import printable
 from proxy.version import __version__
+from proxy.wire.retry_after import retry_after_s
 
-__all__ = ["Meaning", "OtlpAnswer", "OtlpSender", "Signal", "retry_after_s"]
+__all__ = ["Meaning", "OtlpAnswer", "OtlpSender", "Signal"]
 
 Signal = Literal["traces", "logs"]
 _LATER: Final = frozenset((401, 403, 429, 502, 503, 504))
@@ -54,14 +52,11 @@ class OtlpAnswer:
 class OtlpSender:
     """Use as a context manager; one request at a time."""
 
-    def __init__(
-        self, endpoint: str, headers: Mapping[str, str], clock: Clock, *, timeout_s: float = _TIMEOUT_S
-    ) -> None:
+    def __init__(self, endpoint: str, headers: Mapping[str, str], *, timeout_s: float = _TIMEOUT_S) -> None:
         """`endpoint`: base URL, to which /v1/traces and /v1/logs are added."""
         self._endpoint = endpoint.rstrip("/")
         kind = {"Content-Type": "application/x-protobuf", "User-Agent": f"ratchet/{__version__}"}
         self._headers = {**kind, **headers}
-        self._clock = clock
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s))
 
     async def __aenter__(self) -> OtlpSender:
@@ -76,7 +71,7 @@ class OtlpSender:
         try:
             async with self._session.post(url, data=content, headers=self._headers, allow_redirects=False) as response:
                 body = await response.content.read(1 << 20)
-                asked = retry_after_s(response.headers.get("Retry-After"), self._clock.now())
+                asked = retry_after_s(response.headers)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             return OtlpAnswer(meaning=Meaning.LATER, why=f"{signal}: {_no_answer(exc)}")
         status = response.status
@@ -85,19 +80,6 @@ class OtlpSender:
         why = f"{signal}: HTTP {status}{_excerpt(body, response.content_type)}"
         meaning = Meaning.LATER if status in _LATER else Meaning.TOO_LARGE if status == 413 else Meaning.NEVER
         return OtlpAnswer(meaning=meaning, why=why, retry_after_s=asked if meaning is Meaning.LATER else None)
-
-
-def retry_after_s(value: str | None, now: float) -> float | None:
-    """Seconds that a Retry-After header (a number, or a date) asks for; None without one that can be read."""
-    if value is None:
-        return None
-    if value.strip().isdecimal() and value.isascii():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now)
 
 
 def _no_answer(exc: Exception) -> str:

@@ -10,7 +10,6 @@ are the same spans.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,13 +18,11 @@ from typing import Final, NoReturn
 from policies.exporting import is_sent
 from proxy.clock import Clock
 from proxy.config.model import TelemetryConfig
-from proxy.errors import TemporaryError
+from proxy.store.control.holder import LeaseHolder
 from proxy.store.reading.finished import SLOW_US, FinishedRecord, StoredJudgement, StoredVote
 from proxy.store.store import Store
-from proxy.store.tables.control import Lease
 from proxy.store.tables.keys import id_floor, id_time_us
 from proxy.store.tables.values import RecordView
-from proxy.tasks import cancel_and_wait, spawn
 from proxy.telemetry.cursor import Cursor
 from proxy.telemetry.delivery import Delivery
 from proxy.telemetry.evaluations import events_of_judgement, events_of_scores, events_of_vote
@@ -37,10 +34,7 @@ from proxy.wire.extract import KINDS
 __all__ = ["LEASE", "TelemetryService"]
 
 LEASE: Final = "telemetry"
-_TTL_S: Final = 30.0
-_RENEW_S: Final = 8.0
 _SAVE_S: Final = 2.0
-_POLL_S: Final = 1.0
 _SLOW_EVERY_US: Final = 30_000_000
 _LAG_S: Final = 3.0
 """For what has ended to get from the gateway to the store, beside what `stored_until` knows."""
@@ -79,62 +73,31 @@ class TelemetryService:
         self._delivery = delivery
         self._champion = champion
         self._stored_until = stored_until
-        self._holder = holder
-        self._lease: Lease | None = None
+        self._holder = LeaseHolder(
+            store.leases, LEASE, holder, take_over=self._take_over, detail=lambda: self._cursor.detail()
+        )
         self._cursor = Cursor.at(0)
         self._saved_at = float("-inf")
 
     async def run(self) -> NoReturn:
         """Send, for ever. Raises TemporaryError while the store is away."""
         try:
-            await self._take_over()
-            holding = spawn(self._hold(), name="hold the lease of telemetry")
-            try:
-                while True:
-                    busy = await self._round() if self._lease is not None else False
-                    if holding.done():
-                        holding.result()
-                    if not busy:
-                        await asyncio.sleep(_POLL_S)
-            finally:
-                await cancel_and_wait([holding])
+            await self._holder.run(self._round)
         finally:
-            await self._let_go()
+            self._metrics.lag_s = None
 
     async def _take_over(self) -> None:
-        """Take the lease, if it is free, and go on where whoever had it was."""
-        before = await self._store.leases.get(LEASE)
+        """Go on where whoever had the lease was."""
+        before = await self._holder.before()
         known = None if before is None else Cursor.of(before.detail)
         cursor = known or Cursor.at(int((self._clock.now() - _LAG_S) * 1e6))
-        self._lease = await self._store.leases.acquire(LEASE, self._holder, ttl_s=_TTL_S, detail=cursor.detail())
-        if self._lease is not None:
+        if await self._holder.renew(cursor.detail()) is not None:
             self._cursor = cursor
 
-    async def _hold(self) -> NoReturn:
-        """Renew the lease; while somebody else has it, wait for it."""
-        while True:
-            await asyncio.sleep(_RENEW_S)
-            if self._lease is None:
-                await self._take_over()
-            else:
-                await self._save()
-
-    async def _save(self) -> None:
-        """Renew the lease, with the cursor."""
-        self._saved_at = self._clock.monotonic()
-        self._lease = await self._store.leases.acquire(LEASE, self._holder, ttl_s=_TTL_S, detail=self._cursor.detail())
-
-    async def _let_go(self) -> None:
-        """Say how far it came, and leave it to others."""
-        lease, self._metrics.lag_s = self._lease, None
-        if lease is not None:
-            with contextlib.suppress(TemporaryError):
-                await self._save()
-                await self._store.leases.release(lease)
-        self._lease = None
-
     async def _round(self) -> bool:
-        """Send the next few of each; False where nothing waits."""
+        """Send the next few of each; False where nothing waits, or another controller sends."""
+        if self._holder.lease is None:
+            return False
         until_us = int(min(self._clock.now() - _LAG_S, await self._stored_until()) * 1e6)
         await self._pass_over(until_us - int(self._config.otlp_max_age_seconds * 1e6))
         servers = await self._servers()
@@ -143,7 +106,7 @@ class TelemetryService:
         busy |= await self._votes(until_us, servers)
         busy |= await self._judgements(until_us, servers)
         self._metrics.lag_s = None
-        return busy and self._lease is not None
+        return busy and self._holder.lease is not None
 
     async def _pass_over(self, floor_us: int) -> None:
         """Leave out what has become too old."""
@@ -200,7 +163,7 @@ class TelemetryService:
         share = self._config.otlp_sample
         drawn = [one for one in found if one.kind in _SPOKEN and is_sent(one.id, share, failed=one.failed)]
         for batch in _batches(drawn):
-            if self._lease is None:
+            if self._holder.lease is None:
                 return
             views = await self._store.finished.views([one.id for one in batch])
             spans, events = await asyncio.to_thread(self._say_records, list(views.values()), servers)
@@ -294,8 +257,9 @@ class TelemetryService:
     async def _moved(self, cursor: Cursor) -> None:
         """So far everything was sent; keep that in mind, and now and then in the store."""
         self._cursor = self._cursor.further(cursor)
-        if self._lease is not None and self._clock.monotonic() - self._saved_at >= _SAVE_S:
-            await self._save()
+        if self._holder.lease is not None and self._clock.monotonic() - self._saved_at >= _SAVE_S:
+            self._saved_at = self._clock.monotonic()
+            await self._holder.renew()
 
 
 def _answered(found: Sequence[StoredJudgement], given_up_us: int) -> Iterator[StoredJudgement]:

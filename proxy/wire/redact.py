@@ -13,13 +13,13 @@ import codecs
 import json
 import logging
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from time import perf_counter
 from typing import Any, Final, Protocol
 from urllib.parse import quote, unquote_plus
 
 import orjson
 
+from proxy.callables import imported
 from proxy.patterns import Engine, Haystack, compile_pattern
 from proxy.wire.decode import NotEncodedError, decode
 from proxy.wire.extract.framing import framing_of
@@ -276,11 +276,9 @@ def _compiled(pattern: str, engine: Engine) -> Any:
 
 
 def _imported(name: str) -> Callable[[str], str]:
-    module, _, attribute = name.partition(":")
     try:
-        function = getattr(import_module(module), attribute)
+        return imported(name)
+    except TypeError as exc:
+        raise ValueError(f"capture.redaction.callable: {exc}") from exc
     except (ImportError, AttributeError, ValueError) as exc:
         raise ValueError(f"capture.redaction.callable: {name!r} cannot be imported: {exc}") from exc
-    if not callable(function):
-        raise ValueError(f"capture.redaction.callable: {name!r} is not a function")
-    return function  # type: ignore[no-any-return]

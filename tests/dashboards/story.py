@@ -1,5 +1,6 @@
 """Everything that the dashboards show, made to happen in half a minute: people chat and vote, a model is trained,
-tested on half of them, promoted, watched. Real processes; hours are seconds by settings alone.
+checked, tested on half of them, promoted, watched; a judge and a collector are there. Real processes; hours are seconds
+by settings alone.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
+
 from tests.dashboards.prometheus import Prometheus, prometheus
+from tests.harness.judge_server import JudgeServer
 from tests.harness.programs import EXAMPLES, program
 from tests.harness.serve import RatchetProcess, await_true, request
+from tests.harness.webserver import serving_in_thread
 
 __all__ = ["told"]
 
@@ -21,7 +26,7 @@ LEARNER = Path(__file__).with_name("learner.py")
 PEOPLE = 80
 
 
-def settings(better: str, seen: Path, archive: Path) -> dict[str, Any]:
+def settings(better: str, seen: Path, archive: Path, judge: str, collector: str) -> dict[str, Any]:
     """The ordinary loop in a hurry; the model at `better` is what training returns, step by step as they are `seen`.
 
     Test and watch are long enough for several scrapes on a busy machine.
@@ -47,6 +52,8 @@ def settings(better: str, seen: Path, archive: Path) -> dict[str, Any]:
             "poll_seconds": 0.2,
         },
         "deployer": {"kind": "static"},
+        "judge": {"kind": "openai", "url": judge, "model": "judge", "delay_seconds": 0},
+        "telemetry": {"otlp_endpoint": collector},
         "store": {"archive": {"url": str(archive)}, "retention": {"interval_seconds": 1}},
     }
 
@@ -95,7 +102,9 @@ def told(folder: Path) -> Iterator[Prometheus]:
         )
         seen = folder / "seen"
         seen.mkdir()
-        rules = settings(better, seen, folder / "archive")
+        judge = stack.enter_context(JudgeServer(lambda asked: 0.75))
+        collector = stack.enter_context(serving_in_thread(_collects))
+        rules = settings(better, seen, folder / "archive", judge.url, collector)
         ratchet = stack.enter_context(RatchetProcess(folder / "ratchet", champion=first, settings=rules))
         ratchet.await_admin()
         server = stack.enter_context(prometheus(folder / "prometheus", ratchet.admin_url))
@@ -110,6 +119,14 @@ def told(folder: Path) -> Iterator[Prometheus]:
         scraped = server.values("count(scrape_samples_scraped)")
         await_true(lambda: len(server.values("count(scrape_samples_scraped)")) >= len(scraped) + 2, "two more scrapes")
         yield server
+
+
+async def _collects(scope: Scope, receive: Receive, send: Send) -> None:
+    """Takes whatever comes by OTLP."""
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _over(ratchet: RatchetProcess) -> bool:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from policies.assessment import JudgeFacts, QualityMeasure
+from policies.assessment import QualityMeasure
 from policies.experiment import ABTestConfig, Verdict, evaluate
+from policies.facts import JudgeFacts
 from policies.records import Arm
 from policies.rows import Experiment
 from policies.state import Ledger, LoopState

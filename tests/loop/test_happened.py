@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from policies.assessment import JudgeFacts
+from policies.facts import JudgeFacts
 from policies.vocabulary import HOLD
 from proxy.loop.backtest.happened import Happened, Silence
 from proxy.loop.backtest.looks import model_then

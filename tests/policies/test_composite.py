@@ -7,13 +7,15 @@ from itertools import cycle, islice
 
 import pytest
 
-from policies.assessment import JudgeFacts, QualityMeasure, TagFacts
+from policies.assessment import QualityMeasure
 from policies.composite import composite_of
 from policies.estimates import METRICS, Metric, UserTotals
 from policies.experiment import ABTestConfig, ArmStats, Assessment, ExperimentFacts, Verdict, evaluate, guardrails_of
+from policies.facts import JudgeFacts, TagFacts
 from policies.guardrails import BehaviourName, GuardrailConfig, GuardrailState
+from policies.measurements import HARM_PARTS, harm_alpha
 from policies.records import Arm
-from policies.verdict import HARM_PARTS, NOT_ABOVE_NOTHING, NOTHING_MEASURES, harm_alpha
+from policies.verdict import NOT_ABOVE_NOTHING, NOTHING_MEASURES
 from tests.harness.arms import HOUR, MIXED, STEADY, arm_stats, facts, scaled
 
 CONFIG = ABTestConfig()

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from policies.assessment import ABTestConfig, Eta
+from policies.assessment import Eta
 from policies.estimates import EffectEstimate, Metric
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import information_needed
+from policies.experiment_terms import ABTestConfig
 from policies.records import TESTED
 from tests.harness.arms import HOUR, arm_stats, facts
 

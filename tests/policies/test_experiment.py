@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from policies.estimates import Metric
 from policies.experiment import ABTestConfig, ArmStats, Assessment, ExperimentFacts, Verdict, evaluate, guardrails_of
 from policies.guardrails import GUARDRAILS, GuardrailConfig
+from policies.measurements import HARM_PARTS
 from policies.records import Arm
-from policies.verdict import HARM_PARTS
 from tests.harness.arms import HOUR, MIXED, STEADY, THUMBS, arm_stats, facts, scaled
 
 CONFIG = ABTestConfig()

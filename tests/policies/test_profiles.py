@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from policies.assessment import JudgeFacts, SignalWeights
 from policies.estimates import Metric, Moments
 from policies.experiment import ABTestConfig
+from policies.experiment_terms import SignalWeights
+from policies.facts import JudgeFacts
 from policies.profiles import JUDGE_SAVES, assumed_profiles, measured_profiles, with_judge
 from policies.records import Arm
 from tests.harness.arms import arm_stats, facts

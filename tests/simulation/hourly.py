@@ -19,8 +19,8 @@ from policies.estimates import DEFAULT_ICC, WEIGHABLE, Metric
 from policies.evidence import log_e_value
 from policies.experiment import ABTestConfig, guardrails_of
 from policies.guardrails import GUARDRAILS, RATE_DELTAS
+from policies.measurements import harm_alpha
 from policies.stages import share_correlation
-from policies.verdict import harm_alpha
 from tests.simulation.series import StageSeries
 from tests.simulation.traffic import Bools, Floats
 

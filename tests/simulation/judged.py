@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from policies.assessment import JudgeFacts
 from policies.estimates import Metric
 from policies.experiment import ABTestConfig, ExperimentFacts, Verdict, evaluate
+from policies.facts import JudgeFacts
 from tests.simulation.cases import Outcome, summarise
 from tests.simulation.traffic import HOURS, Bools, Floats, Ints, Stream, World, stream
 from tests.simulation.trial import Book, Trial

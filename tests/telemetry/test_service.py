@@ -65,7 +65,7 @@ class Bench:
     @asynccontextmanager
     async def sending(self, holder: str = "this one", **settings: Any) -> AsyncIterator[None]:
         config = replace(TelemetryConfig(otlp_endpoint=self.receiver.url), **settings)
-        async with OtlpSender(self.receiver.url, {"x-key": "k"}, self.clock) as sender:
+        async with OtlpSender(self.receiver.url, {"x-key": "k"}) as sender:
             delivery = Delivery(
                 sender,
                 OtlpEncoder({"service.instance.id": holder}),
@@ -336,7 +336,7 @@ async def test_an_outage_costs_one_line_and_loses_nothing(bench: Bench, caplog: 
 
 
 async def test_a_receiver_that_is_not_there_is_tried_again(bench: Bench) -> None:
-    async with OtlpSender("http://127.0.0.1:9", {}, bench.clock) as sender:
+    async with OtlpSender("http://127.0.0.1:9", {}) as sender:
         answer = await sender.send("traces", b"")
     assert answer.meaning is Meaning.LATER
     assert answer.why == "traces: connection refused"

@@ -22,6 +22,7 @@ from proxy.loop.adapters.session import open_session
 from proxy.loop.adapters.webhook import why_no_answer
 from proxy.printable import printable
 from proxy.tasks import cancel_and_wait, spawn
+from proxy.wire.retry_after import retry_after_s
 
 __all__ = ["NoNotifier", "Posted", "WebhookNotifier", "post"]
 
@@ -70,17 +71,13 @@ async def post(session: aiohttp.ClientSession, target: NotifyTarget, event: Mapp
     try:
         async with session.post(target.url, json=body_for(target, event)) as response:
             answer = await response.content.read(_EXCERPT)
-            asked = response.headers.get("Retry-After", "")
+            asked_s = retry_after_s(response.headers)
     except (aiohttp.InvalidURL, aiohttp.ClientResponseError, ValueError) as exc:
         return Posted(status=None, said=type(exc).__name__)  # its text is the URL
     except (aiohttp.ClientError, TimeoutError) as exc:
         return Posted(status=None, said=why_no_answer(exc))
-    try:
-        wait_s = min(max(float(asked), 0.0), _LONGEST_WAIT_S) if asked else None
-    except ValueError:
-        wait_s = None
     said = " ".join(printable(answer.decode("utf-8", "replace")).split())
-    return Posted(status=response.status, said=said, retry_after_s=wait_s)
+    return Posted(status=response.status, said=said, retry_after_s=asked_s)
 
 
 class _Receiver:
@@ -150,6 +147,7 @@ class WebhookNotifier:
                 return True
             if wait_s is None or not posted.again:
                 break
-            await asyncio.sleep(wait_s if posted.retry_after_s is None else posted.retry_after_s)
+            asked_s = posted.retry_after_s
+            await asyncio.sleep(wait_s if asked_s is None else min(asked_s, _LONGEST_WAIT_S))
         _log.warning("notification %s was not delivered to %s: %s", event.get("event"), receiver.target.name, posted)
         return False

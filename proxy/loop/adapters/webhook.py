@@ -17,6 +17,7 @@ import orjson
 
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.loop.adapters.session import open_session
+from proxy.wire.retry_after import retry_after_s
 
 __all__ = ["ServiceReply", "Webhook", "why_no_answer"]
 
@@ -114,12 +115,12 @@ class Webhook:
                 ) as response,
             ):
                 content = _decoded(await response.read())
-                retry_after = response.headers.get("Retry-After", "")
+                asked_s = retry_after_s(response.headers)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise TemporaryError(f"{method} {url} was not answered: {why_no_answer(error)}") from error
         answer = ServiceReply(status=response.status, content=content)
         if answer.status >= 500 or answer.status in _LATER:
-            wait_s = float(retry_after) if retry_after.isdecimal() else 10.0
+            wait_s = 10.0 if asked_s is None else asked_s
             raise TemporaryError(f"{method} {url} answered {answer.excerpt()}", retry_after_s=wait_s)
         return answer
 

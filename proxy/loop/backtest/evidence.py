@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from policies.assessment import JudgeFacts
 from policies.estimates import Metric, UserTotals
 from policies.experiment import ArmStats, ExperimentFacts, StageFacts
+from policies.facts import JudgeFacts
 from policies.past import PastVector
 from policies.records import Arm
 from proxy.loop.backtest.paper import PaperEpoch

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from policies.assessment import JudgeFacts
+from policies.facts import JudgeFacts
 from policies.lifecycle import Event, Phase
 from policies.rows import Experiment
 from policies.vocabulary import HOLD

@@ -16,10 +16,10 @@ from heapq import nlargest
 from typing import Final
 
 from policies.agreement import counts_as_judge
-from policies.assessment import JudgeFacts, TagFacts
 from policies.carriers import Carriers, Units
 from policies.estimates import Metric, UserTotals
 from policies.experiment import ABTestConfig, ExperimentFacts, StageFacts, forgeable_weights, would_promote
+from policies.facts import JudgeFacts, TagFacts
 from policies.past import PastVector
 from policies.ramp import planned_shares, set_by_hand
 from policies.records import Arm

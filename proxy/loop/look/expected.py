@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from policies.assessment import ExperimentFacts, QualityMeasure
+from policies.assessment import QualityMeasure
 from policies.composite import composite_of, composite_weights
 from policies.estimates import Metric, Moments
 from policies.experiment import ABTestConfig
+from policies.facts import ExperimentFacts
 from policies.power import Habit
 from policies.profiles import MetricProfile, measured_profiles
 from policies.rows import Experiment

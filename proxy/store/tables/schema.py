@@ -9,7 +9,7 @@ their integers, instants as Unix microseconds, sums per hour and minute as whole
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, SmallInteger, Table, Text
@@ -17,6 +17,26 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, Larg
 from policies.estimates import METRICS, Metric
 from policies.past import PAST
 from proxy.store.tables.columns import RECORD_COLUMNS
+from proxy.store.tables.loop_tables import (
+    checks,
+    commands,
+    comparisons,
+    configs,
+    experiments,
+    journal,
+    judgements,
+    leases,
+    looks,
+    loop_state,
+    models,
+    preferences,
+    replicas,
+    run_users,
+    runs,
+    secrets,
+    spool_positions,
+)
+from proxy.store.tables.metadata import BY_DAY, NO_ROWID, metadata
 from proxy.store.tables.types import BigKey, RecordId, Words
 
 __all__ = [
@@ -70,16 +90,6 @@ HOUR_S: Final = 3600
 TEN_MINUTES_S: Final = 600
 MINUTE_S: Final = 60
 
-metadata: Final = sa.MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "ix": "ix_%(column_0_label)s",
-    }
-)
-_BY_DAY: Final[dict[str, Any]] = {"sqlite_with_rowid": False, "postgresql_partition_by": "RANGE (id)"}
-_NO_ROWID: Final[dict[str, Any]] = {"sqlite_with_rowid": False}
-
 PARTITIONED: Final = ("records", "bodies", "aliases")
 """By day, on PostgreSQL."""
 
@@ -89,7 +99,7 @@ records: Final = Table(
     Column("id", RecordId, primary_key=True),
     Column("body", BigInteger),
     *(column.sql() for column in RECORD_COLUMNS),
-    **_BY_DAY,
+    **BY_DAY,
 )
 _user_known = records.c.user_hash.is_not(None)
 _of_conversation = records.c.conversation.is_not(None)
@@ -132,7 +142,7 @@ aliases: Final = Table(
     metadata,
     Column("hash", BigInteger, primary_key=True, autoincrement=False),
     Column("id", RecordId, primary_key=True),
-    **_BY_DAY,
+    **BY_DAY,
 )
 feedback: Final = Table(
     "feedback",
@@ -156,7 +166,7 @@ feedback: Final = Table(
     Column("copied", Boolean, nullable=False, server_default=sa.false()),
     Column("external", BigInteger),
     Column("amends", Boolean, nullable=False, server_default=sa.false()),
-    **_NO_ROWID,
+    **NO_ROWID,
 )
 _parked = feedback.c.joined.is_(sa.false())
 _corrected = feedback.c.correction.is_not(None)
@@ -174,7 +184,7 @@ scores: Final = Table(
     Column("record_id", RecordId, primary_key=True),
     Column("scorer", Words, primary_key=True),
     Column("score", Double, nullable=False),
-    **_NO_ROWID,
+    **NO_ROWID,
 )
 
 USER_TOTALS: Final = tuple(f"{part}_{metric}" for metric in METRICS for part in ("n", "s"))
@@ -193,7 +203,7 @@ user_stats: Final = Table(
     Column("user_key", BigInteger, primary_key=True, autoincrement=False),
     *(Column(name, Double, nullable=False, server_default=_LATER.get(name)) for name in USER_TOTALS),
     Column("claimed", Boolean, nullable=False, server_default=sa.false()),
-    **_NO_ROWID,
+    **NO_ROWID,
 )
 arm_stats: Final = Table(
     "arm_stats",
@@ -213,7 +223,7 @@ user_past: Final = Table(
     Column("experiment_id", Integer, primary_key=True, autoincrement=False),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False, index=True),
     *(Column(name, Double, nullable=False) for name in PAST_TOTALS),
-    **_NO_ROWID,
+    **NO_ROWID,
 )
 conversation_votes: Final = Table(
     "conversation_votes",
@@ -230,7 +240,7 @@ conversation_votes: Final = Table(
     Column("unit", BigInteger),
     Column("claimed", Boolean, nullable=False),
     Column("tags", sa.JSON(none_as_null=True)),
-    **_NO_ROWID,
+    **NO_ROWID,
 )
 Index("ix_conversation_votes_place", conversation_votes.c.experiment_id, conversation_votes.c.epoch)
 claimed_users: Final = Table(
@@ -240,7 +250,7 @@ claimed_users: Final = Table(
     Column("epoch", Integer, primary_key=True, autoincrement=False),
     Column("arm", SmallInteger, primary_key=True, autoincrement=False),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False),
-    **_NO_ROWID,
+    **NO_ROWID,
 )
 
 tag_users: Final = Table(
@@ -252,7 +262,7 @@ tag_users: Final = Table(
     Column("tag", Text, primary_key=True),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False, index=True),
     *(Column(name, Double, nullable=False, server_default=_LATER_BY_TAG.get(name)) for name in USER_TOTALS),
-    **_NO_ROWID,
+    **NO_ROWID,
 )
 tag_arms: Final = Table(
     "tag_arms",
@@ -271,7 +281,7 @@ quality_hours: Final = Table(
     Column("at_s", BigInteger, primary_key=True, autoincrement=False),
     Column("bin", SmallInteger, primary_key=True, autoincrement=False),
     Column("n", BigInteger, nullable=False),
-    **_NO_ROWID,
+    **NO_ROWID,
 )
 SUMS: Final = (
     "n",
@@ -298,7 +308,7 @@ traffic: Final = Table(
     *(Column(name, BigInteger, nullable=False) for name in SUMS),
     Column("quality", Double, nullable=False),
     Column("tasks", BigInteger, nullable=False, server_default="0"),
-    **_NO_ROWID,
+    **NO_ROWID,
 )
 durations: Final = Table(
     "durations",
@@ -309,198 +319,7 @@ durations: Final = Table(
     Column("model_id", Integer, primary_key=True, autoincrement=False),
     Column("bin", SmallInteger, primary_key=True, autoincrement=False),
     Column("n", BigInteger, nullable=False),
-    **_NO_ROWID,
-)
-
-configs: Final = Table(
-    "configs",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("fingerprint", Text, nullable=False, unique=True),
-    Column("content", sa.JSON, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-)
-models: Final = Table(
-    "models",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("path", Text),
-    Column("url", Text),
-    Column("model", Text),
-    Column("credential", Text),
-    Column("rewrite", sa.JSON(none_as_null=True)),
-    Column("state", Text, nullable=False),
-    Column("run_id", Text),
-    Column("created_us", BigInteger, nullable=False),
-    Column("retired_us", BigInteger),
-    Column("detail", sa.JSON, nullable=False),
-)
-checks: Final = Table(
-    "checks",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("challenger_id", Integer, nullable=False),
-    Column("champion_id", Integer, nullable=False),
-    Column("started_us", BigInteger, nullable=False),
-    Column("ended_us", BigInteger),
-    Column("verdict", Text),
-    Column("terms", sa.JSON, nullable=False),
-    Column("summary", sa.JSON, nullable=False),
-)
-comparisons: Final = Table(
-    "comparisons",
-    metadata,
-    Column("check_id", Integer, primary_key=True, autoincrement=False),
-    Column("item", Text, primary_key=True),
-    Column("record_id", RecordId),
-    Column("user_hash", BigInteger, index=True),
-    Column("tags", sa.JSON(none_as_null=True)),
-    Column("outcome", Double),
-    Column("facts", sa.JSON, nullable=False),
-    Column("data", LargeBinary, nullable=False),
-    Column("created_us", BigInteger, nullable=False, index=True),
-)
-Index("ix_comparisons_outcome", comparisons.c.check_id, comparisons.c.outcome, comparisons.c.item)
-preferences: Final = Table(
-    "preferences",
-    metadata,
-    Column("check_id", Integer, primary_key=True, autoincrement=False),
-    Column("item", Text, primary_key=True),
-    Column("who", Words, primary_key=True),
-    Column("choice", Text, nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    **_NO_ROWID,
-)
-judgements: Final = Table(
-    "judgements",
-    metadata,
-    Column("record_id", RecordId, primary_key=True),
-    Column("scorer", Text, primary_key=True),
-    Column("asked_us", BigInteger, nullable=False, index=True),
-    Column("score", Double),
-    Column("tokens", Integer, nullable=False),
-    Column("reason", Words),
-    **_NO_ROWID,
-)
-experiments: Final = Table(
-    "experiments",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("champion_model_id", Integer, nullable=False),
-    Column("challenger_model_id", Integer, nullable=False),
-    Column("salt", Text, nullable=False),
-    Column("share", Double, nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("epoch_started_us", BigInteger, nullable=False),
-    Column("started_us", BigInteger, nullable=False),
-    Column("ended_us", BigInteger),
-    Column("verdict", Text),
-    Column("frozen", sa.JSON, nullable=False),
-    Column("state", sa.JSON, nullable=False),
-)
-looks: Final = Table(
-    "looks",
-    metadata,
-    Column("experiment_id", Integer, primary_key=True, autoincrement=False),
-    Column("at_us", BigInteger, primary_key=True, autoincrement=False),
-    Column("assessment", sa.JSON, nullable=False),
-)
-runs: Final = Table(
-    "runs",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("state", Text, nullable=False),
-    Column("trigger", Text, nullable=False),
-    Column("started_us", BigInteger, nullable=False),
-    Column("ended_us", BigInteger),
-    Column("manifest", sa.JSON(none_as_null=True)),
-    Column("trainer", Text, nullable=False),
-    Column("handle", sa.JSON(none_as_null=True)),
-    Column("result", sa.JSON(none_as_null=True)),
-    Column("error", Text),
-)
-run_users: Final = Table(
-    "run_users",
-    metadata,
-    Column("user_hash", BigInteger, primary_key=True, autoincrement=False),
-    Column("run_id", Text, primary_key=True),
-    **_NO_ROWID,
-)
-journal: Final = Table(
-    "journal",
-    metadata,
-    Column("seq", BigKey, primary_key=True),
-    Column("at_us", BigInteger, nullable=False, index=True),
-    Column("action", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("run_id", Text),
-    Column("experiment_id", Integer),
-    Column("who", Text, nullable=False),
-    Column("why", Text, nullable=False),
-    Column("inputs", sa.JSON, nullable=False),
-    Column("outcome", sa.JSON(none_as_null=True)),
-    Column("finished_us", BigInteger),
-    Column("config_id", Integer, nullable=False),
-    Column("fence", BigInteger, nullable=False),
-)
-_unfinished = journal.c.state == "intent"
-Index("ix_journal_unfinished", journal.c.seq, sqlite_where=_unfinished, postgresql_where=_unfinished)
-loop_state: Final = Table(
-    "loop_state",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", sa.JSON, nullable=False),
-    Column("updated_us", BigInteger, nullable=False),
-)
-leases: Final = Table(
-    "leases",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("holder", Text, nullable=False),
-    Column("fence", BigInteger, nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
-    Column("detail", sa.JSON, nullable=False),
-)
-commands: Final = Table(
-    "commands",
-    metadata,
-    Column("id", BigKey, primary_key=True),
-    Column("at_us", BigInteger, nullable=False),
-    Column("verb", Text, nullable=False),
-    Column("args", sa.JSON, nullable=False),
-    Column("who", Text, nullable=False),
-    Column("why", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("detail", Text),
-)
-_pending = commands.c.state == "pending"
-Index("ix_commands_pending", commands.c.id, sqlite_where=_pending, postgresql_where=_pending)
-spool_positions: Final = Table(
-    "spool_positions",
-    metadata,
-    Column("writer", Text, primary_key=True),
-    Column("segment", BigInteger, nullable=False),
-    Column("offset", BigInteger, nullable=False),
-    Column("frames", BigInteger, nullable=False, server_default="0"),
-    Column("at_us", BigInteger, nullable=False, server_default="0"),
-)
-replicas: Final = Table(
-    "replicas",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("host", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("started_us", BigInteger, nullable=False),
-    Column("seen_us", BigInteger, nullable=False),
-    Column("detail", sa.JSON, nullable=False),
-)
-secrets: Final = Table(
-    "secrets",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", sa.JSON, nullable=False),
+    **NO_ROWID,
 )
 outside_votes: Final = Table(
     "outside_votes",
@@ -510,7 +329,7 @@ outside_votes: Final = Table(
     Column("changed_s", BigInteger, nullable=False),
     Column("fid", RecordId, nullable=False),
     Column("alias", Words),
-    **_NO_ROWID,
+    **NO_ROWID,
 )
 deleted_users: Final = Table(
     "deleted_users",

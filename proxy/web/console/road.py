@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 
 from policies import wording
 from policies.actions import TAGS, FinishWatch, HaltWatch, ReturnTraffic, SetShare
-from policies.assessment import ABTestConfig, Verdict
+from policies.assessment import Verdict
+from policies.experiment_terms import ABTestConfig
 from policies.rows import Check, CheckKind, Experiment
 from policies.vocabulary import VERDICTS
 from proxy.status import Status

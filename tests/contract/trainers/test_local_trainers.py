@@ -227,7 +227,7 @@ async def test_a_training_function_may_be_a_coroutine(folder: Path) -> None:
     [
         ("no_such_module:train", "No module named 'no_such_module'"),
         (f"{MODULE}:no_such_function", "no attribute 'no_such_function'"),
-        (f"{MODULE}:NOT_CALLABLE", "is not callable"),
+        (f"{MODULE}:NOT_CALLABLE", "is not a function"),
     ],
 )
 async def test_a_function_that_can_not_be_loaded_says_so(folder: Path, target: str, says: str) -> None:

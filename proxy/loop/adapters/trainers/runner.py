@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib
 import inspect
 import json
 import os
@@ -27,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from proxy.callables import imported
 from proxy.loop.adapters.processes import identify
 from proxy.loop.adapters.trainers.calling import anchored, call
 from proxy.loop.adapters.trainers.keeper import ExitOutcome, Say, TrainingKeeper
@@ -102,7 +102,7 @@ def _run_command(order: Mapping[str, Any], _: Path, say: Say) -> None:
 def _call_function(order: Mapping[str, Any], output_dir: Path, say: Say) -> None:
     began, ended = Path(order["cwd"]), False
     try:
-        function = _load(order["target"])
+        function = imported(order["target"])
         result = call(function, order["data_path"], **_extras(function, order, output_dir))
         ended = True
         say(_outcome_of(order["target"], result, began))
@@ -123,16 +123,6 @@ def _outcome_of(target: str, result: Any, began: Path) -> ExitOutcome:
         return ExitOutcome(code=0, result=plain(anchored(result, began)))
     except NotPlainError as error:
         return ExitOutcome(code=1, reason=str(error), kept=error.kept)
-
-
-def _load(target: str) -> Callable[..., Any]:
-    module, _, name = target.partition(":")
-    function = importlib.import_module(module)
-    for part in name.split("."):
-        function = getattr(function, part)
-    if not callable(function):
-        raise TypeError(f"trainer.callable: {target} is not callable")
-    return function
 
 
 def _extras(function: Callable[..., Any], order: Mapping[str, Any], output_dir: Path) -> dict[str, Any]:
