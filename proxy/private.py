@@ -67,8 +67,20 @@ def replace_private(path: Path, content: bytes | str, *, durable: bool = False) 
 
 def create(path: Path) -> None:
     """Have an empty file there for whoever opens it next (SQLite, say, whose `-wal` and `-shm` take its mode on).
-    Raises OSError."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE))
+    Raises OSError.
+
+    A file that is there is not opened: closing it again would give up the locks that SQLite holds on it in this
+    process, and the next other process would take it for nobody's and remove its write-ahead log.
+    """
+    try:
+        _touch(path, os.O_EXCL)
+    except FileExistsError:
+        if not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+            _touch(path)  # for the error's own words, or where a link leads
+
+
+def _touch(path: Path, flags: int = 0) -> None:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, _FILE))
 
 
 def looser(paths: Iterable[Path]) -> Iterator[str]:

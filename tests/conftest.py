@@ -7,6 +7,7 @@ and is for a night: HYPOTHESIS_PROFILE=deep.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -30,36 +31,47 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 pytest.register_assert_rewrite("tests.harness.sdk", "tests.harness.sdk_contract")
 
 _LONGEST = (
-    "acceptance/test_story.py",
-    "acceptance/test_demo.py",
     "acceptance/test_replicas_story.py",
+    "acceptance/test_demo.py",
     "docs/test_tutorial.py",
-    "docs/test_personas.py",
     "web/console/test_pages.py",
+    "docs/test_personas.py",
     "acceptance/test_survival.py",
-    "acceptance/test_guards.py",
-    "examples/test_clients.py",
-    "acceptance/test_database_troubles.py",
-    "acceptance/test_replicas.py",
-    "acceptance/test_starts.py",
-    "web/console/test_datasets.py",
-    "contract/store/test_replay.py",
-    "acceptance/test_failover.py",
-    "cli/test_simulate.py",
-    "contract/store/test_archived_first.py",
-    "docs/test_client_pages.py",
     "dashboards/test_dashboards.py",
+    "docs/test_client_pages.py",
+    "acceptance/test_replicas.py",
+    "contract/store/test_replay_stages.py",
+    "simulation/test_ramps.py",
+    "acceptance/test_story.py",
+    "contract/store/test_signals.py",
+    "examples/test_prompt.py",
+    "acceptance/test_guards.py",
     "app/test_shutdown.py",
-    "app/test_supervisor.py",
+    "acceptance/test_database_troubles.py",
+    "acceptance/test_failover.py",
+    "acceptance/test_judge.py",
+    "contract/store/test_past.py",
+    "web/console/test_datasets.py",
     "acceptance/test_storm.py",
-    "acceptance/test_redaction.py",
-    "acceptance/test_move.py",
-    "acceptance/test_deletion.py",
+    "simulation/test_watched.py",
+    "app/test_supervisor.py",
+    "telemetry/test_service.py",
     "acceptance/test_replicas_cut.py",
-    "examples/test_chat.py",
-    "acceptance/test_hostile.py",
+    "checks/test_holds.py",
+    "contract/store/test_replay.py",
+    "web/test_open_webui.py",
+    "docs/test_release.py",
+    "acceptance/test_cases.py",
+    "acceptance/test_deletion.py",
+    "acceptance/test_thumbs_elsewhere.py",
+    "acceptance/test_starts.py",
+    "contract/store/test_conversation_votes.py",
+    "loop/test_brakes.py",
+    "acceptance/test_move.py",
+    "contract/store/test_failover.py",
+    "loop/test_crashes.py",
 )
-"""Files that take half a minute or more, the longest first: one that begins late is waited for by idle processes."""
+"""Files that take about half a minute, the longest first: one that begins late is waited for by idle processes."""
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -75,3 +87,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     turns = {tests / name: turn for turn, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: turns.get(item.path, len(turns)))
+
+
+def pytest_collection_finish() -> None:
+    """What has been collected stays until the end: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()

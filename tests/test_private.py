@@ -11,7 +11,7 @@ import pytest
 
 from proxy import ContinuousLearningLoop, DataGeneratorConfig, LoopConfig, TriggerConfig
 from proxy.loop.dataset.deletion import delete_users
-from proxy.private import looser, make_folder, open_private, replace_private, without_secrets, write_private
+from proxy.private import create, looser, make_folder, open_private, replace_private, without_secrets, write_private
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,17 @@ def test_files_however_they_are_opened(tmp_path: Path) -> None:
             pass
     assert {mode(path) for path in tmp_path.iterdir()} == {0o600}
     assert (tmp_path / "text").read_bytes() == "größer".encode()
+
+
+def test_a_file_is_had_whether_or_not_it_was_there(tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("text")
+    (tmp_path / "link").symlink_to("elsewhere")
+    for name in ("new", "full", "link"):
+        create(tmp_path / name)
+    assert mode(tmp_path / "new") == mode(tmp_path / "elsewhere") == 0o600
+    assert (tmp_path / "full").read_text() == "text"
+    with pytest.raises(IsADirectoryError):
+        create(tmp_path)
 
 
 def test_what_is_looser_is_said_with_its_remedy(tmp_path: Path) -> None:

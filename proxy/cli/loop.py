@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from policies.wording import many, percent, score
+from policies import wording
+from policies.vocabulary import VERDICTS, trigger_label
 from proxy.callables import imported
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, say
 from proxy.cli.control import WAIT_S, Wait, Where, submit
@@ -83,6 +84,7 @@ def run(
     settings, service = _settings(config, data_dir, db)
     _refuse_beside_server(service, db)
     train = None if no_train else _train_function(service)
+    _begin(settings, trains=no_train or train is not None, for_ever=max_iterations is None)
     with Told(settings) as engine:
         earlier = signal.signal(signal.SIGTERM, lambda *_: engine.stop())
         try:
@@ -111,7 +113,7 @@ def show(
     if json:
         print_json(summary)
     else:
-        _print_summary(summary)
+        _print_summary(summary, settings.db_path)
 
 
 @app.command("trigger")
@@ -214,6 +216,17 @@ def _train_function(service: Config) -> Callable[[str], Any] | None:
         fail(Exit.CONFIG, f"trainer.callable: {exc}")
 
 
+def _begin(settings: LoopConfig, *, trains: bool, for_ever: bool) -> None:
+    """Say which log this is about: an application may write another one. On stderr, beside the results."""
+    place = Path(settings.db_path).expanduser().absolute()
+    often = f", now and every {wording.span(settings.check_interval_seconds)}; Ctrl-C ends it" if for_ever else ""
+    say(f"checks the usage database {place}{often}", err=True)
+    if not place.is_file():
+        say(f'nothing is logged there yet: log with UsageLogger("{place}"), or name another database (--db)', err=True)
+    if not trains:
+        say("trainer.callable is not set: a retrain prepares the data and trains nothing", err=True)
+
+
 def _print_result(result: dict[str, Any], *, json: bool) -> None:
     if json:
         print_json(result)
@@ -221,18 +234,24 @@ def _print_result(result: dict[str, Any], *, json: bool) -> None:
     retrained, said = result["retrain"], []
     if retrained:
         shown = {"completed": "model", "data_prepared": "data_path"}.get(retrained["status"], "reason")
+        status = retrained["status"].replace("_", " ")
         said.append(
-            f"retrain by {retrained['trigger']}: {retrained['status']}, {retrained.get(shown) or ''}".rstrip(", ")
+            f"retrain ({trigger_label(retrained['trigger'])}): {status}, {retrained.get(shown) or ''}".rstrip(", ")
         )
     events = ("challenger_deployed", "champion_promoted", "rolled_back")
     said += [f"{name.replace('_', ' ')}: {result[name]}" for name in events if result.get(name)]
     update = result.get("ab_test_update")
     if update:
-        said.append(f"test: {update['verdict']}" + (f", {update['reasons'][0]}" if update["reasons"] else ""))
-    say(f"{result['timestamp']}  {'; '.join(said) or 'nothing to do'}")
+        why = f" ({update['reasons'][0]})" if update["reasons"] else ""
+        said.append(f"verdict of the test so far: {VERDICTS[update['verdict']]}{why}")
+    say(f"{_when(result['timestamp'])}  {'; '.join(said) or 'nothing to do'}")
 
 
-def _print_summary(summary: dict[str, Any]) -> None:
+def _when(iso: str) -> str:
+    return f"{iso[:19].replace('T', ' ')} UTC"
+
+
+def _print_summary(summary: dict[str, Any], database: str) -> None:
     import msgspec
 
     from policies.triggers import TriggerProgress
@@ -246,10 +265,12 @@ def _print_summary(summary: dict[str, Any]) -> None:
     out.print(f"  champion   {status['champion_model']}")
     if status["challenger_model"]:
         out.print(f"  challenger {status['challenger_model']}")
-    quality = "–" if usage["avg_quality_score"] is None else score(usage["avg_quality_score"])
-    calls, voted = many(usage["total"]), percent(usage["feedback_rate"])
-    out.print(f"usage: {calls} calls, {voted} with feedback, average quality {quality}")
-    out.print(f"retrains: {status['total_retrains']}, last {status['last_retrain'] or 'never'}")
+    out.print(f"  database   {Path(database).expanduser().absolute()}", soft_wrap=True)
+    quality = "–" if usage["avg_quality_score"] is None else wording.score(usage["avg_quality_score"])
+    calls, voted = wording.counted(usage["total"], "call"), wording.percent(usage["feedback_rate"])
+    out.print(f"usage: {calls}, {voted} with feedback, average quality {quality}")
+    last = status["last_retrain"]
+    out.print(f"retrains: {status['total_retrains']}, last {_when(last) if last else 'never'}")
     print_next(out, msgspec.convert(summary["next"], NextStatus | None))
     print_triggers(out, msgspec.convert(summary["triggers"], tuple[TriggerProgress, ...]))
     if status["hint"]:

@@ -286,7 +286,7 @@ class CaptureConfig:
         "langsmith-trace",
         "traceparent",
     )
-    """Request headers that hold a name by which votes may know the answer: a message, a trace, a run (`traceparent` and `langsmith-trace` hold two each). `name#sha256`: the first 32 hex digits of the value's SHA-256, as LibreChat's Langfuse scores have it. Empty values name nothing. Read besides these: the answer's own id, x-request-id, and the ids in the answers of LiteLLM, Helicone, Portkey and Bedrock."""
+    """Request headers that hold a name by which votes may know the answer: a message, a trace, a run (`traceparent` and `langsmith-trace` hold two each). `name#sha256`: the first 32 hex digits of the value's SHA-256, as LibreChat's Langfuse scores have it. Empty values name nothing; one of fewer than 8 characters names an answer as long as it is of one conversation. Read besides these: the answer's own id, x-request-id, and the ids in the answers of LiteLLM, Helicone, Portkey and Bedrock."""
     tag_headers: Annotated[tuple[str, ...], forms.header_name] = ()
     """Request headers whose values are tags of the record, such as a plan, a region or a feature. Effects are shown by tag, and harm that is proven in a tag with 5 % of the traffic blocks a promotion. At most 8 together with tag_fields. Have your own backend set them: a client that may choose its tags chooses where it is counted."""
     tag_fields: Annotated[tuple[str, ...], forms.pointer] = ()

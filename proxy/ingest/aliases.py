@@ -1,7 +1,8 @@
 """Other names of a record: what its provider, its client or the UI before it calls the same answer.
 
 A vote that comes from elsewhere names the answer as its sender does: by a message, a trace or a run. Those names stand
-in headers (`capture.alias_headers`). They need not be unique: all requests of one turn of a chat carry the same; which
+in headers (`capture.alias_headers`). Those of clients may be as short as the number of a message; a server that calls
+its answers `1` names nothing. They need not be unique: all requests of one turn of a chat carry the same; which
 of them is meant is decided where votes are joined (`proxy.store.ingest.namesakes`).
 """
 
@@ -13,14 +14,13 @@ from hashlib import sha256
 from typing import Final
 
 from proxy.config.serving import HASHED_ALIAS, CaptureConfig
+from proxy.store.tables.keys import SHORT_NAME
 from proxy.wire.extract.values import REDACTED
 
 __all__ = ["MAX_ALIASES", "AliasReader"]
 
 MAX_ALIASES: Final = 16
 """Of one record; each is a row."""
-_SHORTEST: Final = 8
-"""What is shorter (`id: 1`) names something else."""
 _LONGEST: Final = 256
 _OWN: Final = ("x-ratchet-request-id", "x-request-id")
 _ANSWERED: Final = (
@@ -49,11 +49,11 @@ class AliasReader:
     def of(self, provider_id: str | None, asked: Mapping[str, str], answered: Mapping[str, str]) -> tuple[str, ...]:
         """All names, each once: the answer's own id, then what the headers of request and answer say (lower-case
         names). What redaction has cut into is no name."""
-        found = [provider_id]
+        found: list[str | None] = [provider_id] if provider_id and len(provider_id) >= SHORT_NAME else []
         if not _OWN_NAMES.isdisjoint(asked):  # most records have none of them
             found += [asked.get(name) for name in _OWN]
         if not _ANSWERED_NAMES.isdisjoint(answered):
-            found += [answered.get(name) for name in _ANSWERED]
+            found += [name for name in map(answered.get, _ANSWERED) if name and len(name) >= SHORT_NAME]
         if not self._names.isdisjoint(asked):
             found += self._configured(asked)
         return tuple(dict.fromkeys(name for name in found if name and _is_alias(name)))[:MAX_ALIASES]
@@ -72,8 +72,10 @@ def _reader(header: str) -> Callable[[str], Iterable[str]]:
     return {"traceparent": _trace_and_span, "langsmith-trace": _runs}.get(header, lambda value: (value,))
 
 
-def _hashed(value: str) -> tuple[str]:
-    """As LibreChat names the trace of a message."""
+def _hashed(value: str) -> tuple[str, ...]:
+    """As LibreChat names the trace of a message, whose own ids are never short."""
+    if len(value) < SHORT_NAME:
+        return ()
     return (sha256(value.encode()).hexdigest()[:_LANGFUSE_ID],)
 
 
@@ -90,4 +92,4 @@ def _runs(value: str) -> tuple[str, ...]:
 
 
 def _is_alias(name: str) -> bool:
-    return _SHORTEST <= len(name) <= _LONGEST and REDACTED not in name
+    return len(name) <= _LONGEST and REDACTED not in name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from policies.ballots import FULL_TRUST, BallotTrust, trust_in
 from proxy.spool.frames import Frame
+from proxy.store.tables.keys import DAY_US, alias_hash, id_time_us, is_record_id
 from proxy.store.tables.values import NewVote
 
 __all__ = ["votes_of"]
@@ -19,6 +21,7 @@ def votes_of(frame: Frame) -> tuple[NewVote, ...]:
 
 def _vote(entry: dict[str, Any], received_us: int) -> NewVote:
     bytes.fromhex(entry["fid"])
+    names = [name for name in (entry.get("alias"), *entry.get("or", ())) if name is not None]
     return NewVote(
         fid=entry["fid"],
         record_id=entry.get("id"),
@@ -39,7 +42,19 @@ def _vote(entry: dict[str, Any], received_us: int) -> NewVote:
         external=_hash(entry.get("ext")),
         amends=entry.get("am") is True,
         hashed_alias=_hash(entry.get("ah")),
+        other_names=tuple(map(alias_hash, names[1:])),
+        own_id=_own_id(names, received_us),
     )
+
+
+def _own_id(names: Sequence[str], received_us: int) -> str | None:
+    """That of the names which may be a record's id: a UUIDv7 minted before the vote came, also as MLflow writes traces.
+    Hardly any id of another system is so; each costs a look-up."""
+    for name in names:
+        id = name.removeprefix("tr-")
+        if is_record_id(id) and id[12] == "7" and id[16] in "89ab" and id_time_us(id) <= received_us + DAY_US:
+            return id
+    return None
 
 
 def _trust(entry: dict[str, Any]) -> BallotTrust:

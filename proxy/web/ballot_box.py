@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hmac import compare_digest
 from typing import Any, Final, Protocol
 
@@ -25,6 +25,7 @@ from proxy.config.model import FeedbackConfig
 from proxy.ids import ForgedIdError, RecordIds, minted_at
 from proxy.limits import Guesses, RateLimit
 from proxy.spool.frames import KIND_FEEDBACK, encode_frame
+from proxy.store.tables.keys import SHORT_NAME
 from proxy.web.counters import ACCEPTED, refused_slot
 from proxy.web.responses import ApiError
 from proxy.web.votes import Vote, idle_in, redacted
@@ -172,7 +173,11 @@ class BallotBox:
         used. A conversation's vote that is kept for several of its records counts once."""
         ids = vote.record_ids
         fields = [f"{at}references[{n}]" if vote.references else f"{at}record_id" for n in range(len(ids))]
-        names = [self._name(one, now, trust, where) for one, where in zip(ids, fields, strict=True)]
+        names: list[dict[str, Any]] = [
+            self._name(one, now, trust, where) for one, where in zip(ids, fields, strict=True)
+        ]
+        if vote.other_names:
+            names = [self._one_of((*ids, *vote.other_names), now, trust, fields[0])]
         said = {**self._about(vote, trust, at), **vote.says, "source": vote.source, "tr": int(trust)}
         idle = idle_in(vote, trust)
         if idle and len(idle) == len(vote.says):
@@ -200,6 +205,14 @@ class BallotBox:
             raise ApiError(410, message, field=where)
         return {"id": known, "alias": None}
 
+    def _one_of(self, given: Sequence[str], now: float, trust: BallotTrust, where: str) -> dict[str, Any]:
+        """The record that is named in several ways: by its own id where that is among them, else by all of them."""
+        known = [self._name(one, now, trust, where) for one in dict.fromkeys(given)]
+        if (own := next((one for one in known if one["id"] is not None), None)) is not None:
+            return own
+        first, *others = [one["alias"] for one in known]
+        return {"id": None, "alias": first, "or": others} if others else {"id": None, "alias": first}
+
     def _about(self, vote: Vote, trust: BallotTrust, at: str) -> dict[str, Any]:
         """What a vote on a whole conversation says of it; names are kept as hashes, as those of requests are.
 
@@ -223,14 +236,14 @@ class BallotBox:
     ) -> list[Entries | ApiError]:
         """The same, but that votes by a name that is known to be several people's are refused (409)."""
         aliases = {
-            entry["alias"] for group in checked if not isinstance(group, ApiError) for entry in group
-        } - {None}  # fmt: skip
+            name for group in checked if not isinstance(group, ApiError) for entry in group for name in _aliases(entry)
+        }
         if not aliases or self._ambiguous is None:
             return checked
         found = await self._ambiguous(sorted(aliases))
         return [
-            group if isinstance(group, ApiError) or not any(entry["alias"] in found for entry in group)
-            else _ambiguous_name(f"{at}record_id" if len(group) == 1 else f"{at}references")
+            group if isinstance(group, ApiError) or not any(_is_among(entry, found) for entry in group)
+            else _ambiguous_name(f"{at}record_id" if len(group) == 1 else f"{at}references", group)
             for group, at in zip(checked, places, strict=True)
         ]  # fmt: skip
 
@@ -250,8 +263,25 @@ def client_address(request: Request) -> str:
     return request.headers.get(CLIENT_ADDRESS_HEADER, peer)
 
 
-def _ambiguous_name(field: str) -> ApiError:
-    message = f"{field}: requests of several users share this id, so it does not identify one answer"
+def _aliases(entry: Mapping[str, Any]) -> list[str]:
+    """All names of its record but the record's own id."""
+    return [] if entry["alias"] is None else [entry["alias"], *entry.get("or", ())]
+
+
+def _is_among(entry: Mapping[str, Any], ambiguous: frozenset[str]) -> bool:
+    """Whether no name of its record is left that may mean one."""
+    names = _aliases(entry)
+    return bool(names) and ambiguous.issuperset(names)
+
+
+def _ambiguous_name(field: str, group: Entries) -> ApiError:
+    short = any(len(name) < SHORT_NAME for entry in group for name in _aliases(entry))
+    message = (
+        f"{field}: requests of several users (or, as it is short, of several conversations) share this id, so it does "
+        "not identify one answer"
+        if short
+        else f"{field}: requests of several users share this id, so it does not identify one answer"
+    )
     return ApiError(409, f"{message}; use the id from x-ratchet-record-id", field=field)
 
 

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from policies.ballots import BallotTrust
 
-__all__ = ["Vote", "VoteError", "idle_in", "parse_vote", "parse_votes", "redacted"]
+__all__ = ["MAX_ID", "Vote", "VoteError", "idle_in", "parse_vote", "parse_votes", "redacted"]
 
 _TEXT_LIMITS: Final = {"comment": 10_000, "correction": 200_000, "source": 200}
 _MAX_TAGS: Final = 32
 _MAX_TAG: Final = 200
-_MAX_ID: Final = 256
+MAX_ID: Final = 256
 _MAX_NAME: Final = 1000
 _MOST_REFERENCES: Final = 100
 _SAYS_SOMETHING: Final = ("feedback", "comment", "correction", "quality_score", "signal")
@@ -69,6 +69,8 @@ class Vote:
     in place of what it was. Where it names neither record nor conversation, it is on what that vote is on."""
     amends: bool = False
     """It changes the vote under that id: what it does not say stays."""
+    other_names: tuple[str, ...] = ()
+    """Further names of the same record: the first of all that is known tells which one is meant."""
     hashed_name: int | None = None
     """Instead of `record_id`, where only the hash of a record's other name is known (`keys.alias_hash`)."""
 
@@ -78,11 +80,19 @@ class Vote:
         return self.references if self.record_id is None else (self.record_id,)
 
 
-def parse_vote(item: Any, *, external: str | None = None, amends: bool = False, nameless: bool = False) -> Vote:
+def parse_vote(
+    item: Any,
+    *,
+    external: str | None = None,
+    amends: bool = False,
+    nameless: bool = False,
+    other_names: Sequence[str] = (),
+) -> Vote:
     """One vote in our form that another system's became, and its id there; raises VoteError. `nameless`: it names no
-    record, for it is on what the vote under that id is on."""
+    record, for it is on what the vote under that id is on. `other_names`: further ones of the record."""
     if not nameless:
-        return replace(_vote(item, ""), external=external, amends=amends)
+        others = tuple(_record_id(name, "") for name in other_names)
+        return replace(_vote(item, ""), external=external, amends=amends, other_names=others)
     if external is None:
         raise ValueError("a vote that names nothing needs the id of another")
     return replace(_vote({**item, "record_id": "-"}, ""), record_id=None, external=external, amends=amends)
@@ -208,6 +218,8 @@ def _check(name: str, value: Any, at: str) -> Any:
         if value != "copied":
             raise VoteError(f"{at}signal", 'not "copied", which is the only one')
         return value
+    if name == "comment" and value is None:
+        return ""
     if not isinstance(value, str) or not value.strip():
         raise VoteError(f"{at}{name}", "not a string, or an empty one; leave it out if you have none")
     if len(value) > _TEXT_LIMITS[name]:
@@ -216,8 +228,12 @@ def _check(name: str, value: Any, at: str) -> Any:
 
 
 def _record_id(value: Any, at: str, name: str = "record_id") -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID:
-        message = "missing, or not a string; take it from the x-ratchet-record-id header of the answer"
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
+        message = (
+            f"{len(value)} characters; the limit is {MAX_ID}"
+            if isinstance(value, str) and value
+            else "missing, or not a string; take it from the x-ratchet-record-id header of the answer"
+        )
         raise VoteError(f"{at}{name}", message)
     return value
 
@@ -242,7 +258,9 @@ async def redacted(
     entries = list(entries)
     words = [(entry, name) for entry in entries for name in (*_TEXT_LIMITS, "alias") if entry.get(name) is not None]
     tags = [(entry, *tag) for entry in entries for tag in entry.get("tags", {}).items()]
+    others = [(entry, name) for entry in entries for name in entry.get("or", ())]
     texts = [str(entry[name]) for entry, name in words] + [text for _, *pair in tags for text in pair]
+    texts += [name for _, name in others]
     cleaned = await redact(texts)
     if cleaned is None:
         raise TimeoutError("the vote cannot be redacted now (capture.redaction); send it again later")
@@ -255,3 +273,7 @@ async def redacted(
     for entry, *_ in tags:
         name, text = next(rest), next(rest)
         entry["tags"][name] = text
+    for entry, _ in others:
+        entry["or"] = []
+    for entry, _ in others:
+        entry["or"].append(next(rest))

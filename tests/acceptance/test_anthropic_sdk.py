@@ -6,17 +6,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import pytest
-from anthropic import Anthropic, AsyncAnthropic
 
+from tests.harness.late import Late, late
 from tests.harness.model_words import answer_to
 from tests.harness.sdk import Way, asked, refused, two_ways
 from tests.harness.sdk_contract import Caller, Contract
 
 pytestmark = pytest.mark.slow
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic, AsyncAnthropic
+
+anthropic = late("anthropic")
 
 FILE = Random(2).randbytes(1_200_000)  # no codec makes it smaller
 
@@ -29,12 +33,12 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
 
 class Messages(Caller):
     kind = "messages"
-    errors = (anthropic.AnthropicError,)
+    errors = Late(lambda: (anthropic.AnthropicError,))
     key_source = "body"
 
     def __init__(self, url: str, user: str | None = None) -> None:
         self._facts: dict[str, Any] = {"base_url": url, "api_key": "sk-ant-test", "max_retries": 0}
-        self._client = Anthropic(**self._facts)
+        self._client = anthropic.Anthropic(**self._facts)
         self._user: dict[str, Any] = {"metadata": {"user_id": user}} if user else {}
         self._record_id: str | None = None
 
@@ -49,11 +53,11 @@ class Messages(Caller):
             yield from events
 
     async def ask_async(self, texts: Sequence[str]) -> list[Any]:
-        async with AsyncAnthropic(**self._facts) as client:
+        async with anthropic.AsyncAnthropic(**self._facts) as client:
             return await asyncio.gather(*(client.messages.create(**message(text)) for text in texts))
 
     async def stream_async(self, text: str) -> list[Any]:
-        async with AsyncAnthropic(**self._facts) as client, client.messages.stream(**message(text)) as helper:
+        async with anthropic.AsyncAnthropic(**self._facts) as client, client.messages.stream(**message(text)) as helper:
             return [event async for event in helper if event.type == "content_block_delta"]
 
     def close(self) -> None:
@@ -97,7 +101,7 @@ def test_one_person_of_claude_code_is_one_user_in_every_session(way: Way) -> Non
         return [f"user_{device}_account_{account}_session_{session}", json.dumps(facts)]
 
     sessions = ["aaaaaaaa-0001-4000-8000-000000000001", "bbbbbbbb-0002-4000-8000-000000000002"]
-    with Anthropic(base_url=way.proxied, api_key="sk-ant-test") as client:
+    with anthropic.Anthropic(base_url=way.proxied, api_key="sk-ant-test") as client:
         for number, user in enumerate(user for session in sessions for user in ids(session)):
             client.messages.create(**message(f"coding turn {number}"), metadata={"user_id": user})
     rows = way.records(4, text="coding turn")
@@ -105,13 +109,13 @@ def test_one_person_of_claude_code_is_one_user_in_every_session(way: Way) -> Non
     assert len({row["user"] for row in rows}) == 1
 
 
-Same = Callable[[Callable[[Anthropic], Any]], Any]
+Same = Callable[[Callable[[Any], Any]], Any]
 
 
 @pytest.fixture
 def same(way: Way) -> Iterator[Same]:
     """Asks directly and through the proxy, asserts that the SDK sees no difference, and gives what it saw."""
-    clients = [Anthropic(base_url=url, api_key="sk-ant-test") for url in way.urls]
+    clients = [anthropic.Anthropic(base_url=url, api_key="sk-ant-test") for url in way.urls]
 
     def ask(call: Callable[[Anthropic], Any]) -> Any:
         direct, proxied = map(call, clients)
@@ -125,7 +129,7 @@ def same(way: Way) -> Iterator[Same]:
 
 @pytest.fixture
 async def client(way: Way) -> AsyncIterator[AsyncAnthropic]:
-    async with AsyncAnthropic(base_url=way.proxied, api_key="sk-ant-test") as client:
+    async with anthropic.AsyncAnthropic(base_url=way.proxied, api_key="sk-ant-test") as client:
         yield client
 
 
@@ -170,7 +174,7 @@ def test_files_up_and_down(way: Way, same: Same) -> None:
 
 
 def test_raw_responses_carry_the_servers_headers_and_the_record_id(way: Way) -> None:
-    with Anthropic(base_url=way.proxied, api_key="sk-ant-test") as client:
+    with anthropic.Anthropic(base_url=way.proxied, api_key="sk-ant-test") as client:
         raw = client.messages.with_raw_response.create(**message("raw message"))
     assert raw.parse().content[0].text == answer_to("raw message")
     assert raw.headers["content-encoding"] == "gzip"
@@ -182,17 +186,17 @@ def test_raw_responses_carry_the_servers_headers_and_the_record_id(way: Way) -> 
 @pytest.mark.parametrize(
     ("word", "kind", "status"),
     [
-        ("overflow", anthropic.BadRequestError, 400),
-        ("intruder", anthropic.AuthenticationError, 401),
-        ("crowd", anthropic.RateLimitError, 429),
-        ("crash", anthropic.InternalServerError, 500),
+        ("overflow", "BadRequestError", 400),
+        ("intruder", "AuthenticationError", 401),
+        ("crowd", "RateLimitError", 429),
+        ("crash", "InternalServerError", 500),
     ],
 )
 def test_errors_are_the_servers_own_and_retries_are_calls(
-    way: Way, same: Same, word: str, kind: type[anthropic.APIStatusError], status: int
+    way: Way, same: Same, word: str, kind: str, status: int
 ) -> None:
     def fail(client: Anthropic) -> Any:
-        with pytest.raises(kind) as failed:
+        with pytest.raises(getattr(anthropic, kind)) as failed:
             client.with_options(max_retries=1).messages.create(**message(f"{word} again"))
         return failed.value.status_code, failed.value.body, failed.value.request_id
 

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -14,8 +15,9 @@ import pytest
 
 from tests.harness.serve import await_true
 
-pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
-pytest.importorskip("matplotlib", reason="the extra `demo` is not installed")
+pytestmark = pytest.mark.skipif(
+    not all(map(find_spec, ("sklearn", "matplotlib"))), reason="the extra `demo` is not installed"
+)
 
 
 def ratchet(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from google import genai
-from google.genai import errors
 
+from tests.harness.late import Late, late
 from tests.harness.sdk import Way, two_ways
 from tests.harness.sdk_contract import Caller, Contract
 
 pytestmark = pytest.mark.slow
+
+genai = late("google.genai")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ class Gemini(Caller):
     """A user has a client of their own, whose header names them: the API knows no users."""
 
     kind = "gemini"
-    errors = (errors.APIError,)
+    errors = Late(lambda: (genai.errors.APIError,))
 
     def __init__(self, url: str, user: str | None = None) -> None:
         headers = {"x-ratchet-user": user} if user else {}

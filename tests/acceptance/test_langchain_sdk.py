@@ -13,15 +13,16 @@ from itertools import count
 from operator import add
 from typing import Any, ClassVar
 
-import anthropic
-import openai
 import pytest
 
+from tests.harness.late import Late, late
 from tests.harness.model_words import answer_to
 from tests.harness.sdk import Way, asked, two_ways
 from tests.harness.sdk_contract import Caller, Contract
 
 pytestmark = pytest.mark.slow
+
+anthropic, openai = late("anthropic"), late("openai")
 
 _TOOLS = [
     {"title": name, "description": "Looks it up.", "type": "object", "properties": {field: {"type": "string"}}}
@@ -84,7 +85,7 @@ class _LangChain(Caller):
 
 class ChatOpenAI(_LangChain):
     kind = "chat"
-    errors = (openai.OpenAIError, ValueError)  # the latter for a 200 that is nothing but an error
+    errors = Late(lambda: (openai.OpenAIError, ValueError))  # the latter for a 200 that is nothing but an error
     key_source = "body"
 
     def __init__(self, url: str, user: str | None = None) -> None:
@@ -115,7 +116,7 @@ class ChatAnthropic(_LangChain):
     """A header names the user: what LangChain calls metadata is its own."""
 
     kind = "messages"
-    errors = (anthropic.AnthropicError, TypeError)  # the latter for a 200 that is nothing but an error
+    errors = Late(lambda: (anthropic.AnthropicError, TypeError))  # the latter for a 200 that is nothing but an error
     shows_headers: ClassVar[bool] = False
 
     def __init__(self, url: str, user: str | None = None) -> None:

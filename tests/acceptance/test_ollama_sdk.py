@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import ollama
 import pydantic
 import pytest
 
+from tests.harness.late import Late, late
 from tests.harness.model_words import answer_to
 from tests.harness.sdk import Way, asked, two_ways
 from tests.harness.sdk_contract import Caller, Contract
 
 pytestmark = pytest.mark.slow
+
+ollama = late("ollama")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,8 @@ class OllamaChat(Caller):
     """A user has a client of their own, whose header names them: Ollama knows no users."""
 
     kind = "ollama"
-    errors = (ollama.ResponseError, pydantic.ValidationError)  # the latter for a 200 that is nothing but an error
+    errors = Late(lambda: (ollama.ResponseError, pydantic.ValidationError))
+    """The latter for a 200 that is nothing but an error."""
     shows_headers = False
 
     def __init__(self, url: str, user: str | None = None) -> None:

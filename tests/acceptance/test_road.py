@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from proxy.routes import ROUTES_FILE, read_routes
 from tests.checks.world import Answers, ScriptedModel, well
+from tests.harness.require import full
 from tests.harness.serve import RatchetProcess, await_true, request
 from tests.harness.webserver import serving
 
@@ -128,7 +129,12 @@ BROKEN: Final[dict[str, Answers]] = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
+_AS_WELL: Final = full("it with empty answers, and tests/checks/test_models.py with each of them")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "empty answers" else pytest.param(name, marks=_AS_WELL) for name in BROKEN]
+)
 async def test_a_broken_challenger_is_stopped_before_any_user_sees_it(road: Road, name: str) -> None:
     challenger = ScriptedModel(BROKEN[name])
     async with serving(challenger.app) as url:

@@ -71,7 +71,8 @@ def test_status_shows_the_usage(place: Path) -> None:
     assert (summary["usage_stats"]["total"], summary["usage_stats"]["feedback_rate"]) == (120, 1.0)
     assert ratchet("--config", "config.json", "--max-iterations", "1").exit_code == 0
     text = ratchet("--config", "config.json", "--status").output
-    for said in ("idle", "champion", "120 calls", "100 % with feedback", "new samples"):
+    database = f"database   {place / 'ratchet-data' / 'ratchet.db'}"
+    for said in ("idle", "champion", database, "120 calls", "100 % with feedback", "new samples"):
         assert said in text, text
 
 
@@ -83,11 +84,14 @@ def test_trigger_without_training_prepares_the_data(place: Path) -> None:
 
 
 def test_what_a_retrain_came_to_is_said_in_one_line(place: Path) -> None:
-    assert "data_prepared, /" in ratchet("--config", "config.json", "--trigger", "--no-train").output
+    assert (
+        "retrain (command of a person): data prepared, /"
+        in ratchet("--config", "config.json", "--trigger", "--no-train").output
+    )
     strict = QUICK_START | {"trigger_config": {"min_usable_samples": 1000}}
     (place / "config.json").write_text(json.dumps(strict))
     result = ratchet("--config", "config.json", "--trigger", "--no-train")
-    assert (result.exit_code, "too_few_samples, " in result.output) == (1, True)
+    assert (result.exit_code, "too few samples, " in result.output) == (1, True)
     assert "usable samples, 1,000 needed" in result.output
 
 
@@ -116,6 +120,7 @@ def test_trigger_says_whether_its_command_was_taken(place: Path) -> None:
         assert loop.command_state(2)["state"] == "refused"
     refused = ratchet(*order)
     assert (refused.exit_code, "trigger was refused (command 3): " in refused.output) == (1, True), refused.output
+    assert "UTC  verdict of the test so far: Keep testing (No request has come yet" in refused.output
 
 
 def test_a_process_killed_in_the_training_is_followed_by_one_that_ends_it(place: Path) -> None:
@@ -131,7 +136,7 @@ def test_a_process_killed_in_the_training_is_followed_by_one_that_ends_it(place:
     (place / "my_training.py").write_text(TRAINER)
     again = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert "retrain by sample_count: completed, model-" in again.stdout
+    assert "retrain (new samples): completed, model-" in again.stdout
     assert answer(ratchet("status", "--config", "config.json", "--json"))["status"]["total_retrains"] == 1
 
 
@@ -184,6 +189,15 @@ def test_nothing_logged_yet_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     result = ratchet("--status")
     assert (result.exit_code, "no usage database" in result.output) == (4, True)
+    begun = ratchet("--max-iterations", "1")
+    database = tmp_path / "ratchet-data" / "ratchet.db"
+    assert begun.exit_code == 0
+    assert begun.stderr.splitlines() == [
+        f"checks the usage database {database}",
+        f'nothing is logged there yet: log with UsageLogger("{database}"), or name another database (--db)',
+        "trainer.callable is not set: a retrain prepares the data and trains nothing",
+    ]
+    assert "nothing to do" in begun.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

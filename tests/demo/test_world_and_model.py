@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
 import pytest
 
-pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
-
 from proxy.demo.model import Assistant, fit, read_chatml
 from proxy.demo.training import Bug, train_model
 from proxy.demo.world import REFUSAL, TOPICS, ask, handbook, topic_of
+
+pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="the extra `demo` is not installed")
 
 
 def accuracy(assistant: Assistant, questions: int = 600) -> float:

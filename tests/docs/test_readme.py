@@ -7,15 +7,18 @@ import sys
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from openai import OpenAI
 
+from tests.harness.late import late
 from tests.harness.pages import ROOT, Command, Session, blocks, commands
 from tests.harness.programs import program
 from tests.harness.require import need
 from tests.harness.serve import await_true, request
+
+openai = late("openai")
 
 README = ROOT / "README.md"
 COMMANDS = [command for block in blocks(README) if block.language == "console" for command in commands(block)]
@@ -87,8 +90,8 @@ def test_ask_and_vote(reader: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     [python] = [block.text for block in blocks(README) if block.language == "python" and "OpenAI" in block.text]
     names: dict[str, object] = {}
     exec(compile(reader.local(python).replace("…", "key"), "README.md", "exec"), names)
-    client = names["client"]
-    assert isinstance(client, OpenAI)
+    client: Any = names["client"]
+    assert isinstance(client, openai.OpenAI)
     client.close()
     record_id = str(names["record_id"])
     assert len(record_id) == 36

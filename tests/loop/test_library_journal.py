@@ -18,9 +18,12 @@ from typer.testing import CliRunner
 
 from proxy import UsageLogger
 from proxy.cli.app import app
+from proxy.clock import ManualClock
+from proxy.errors import TemporaryError
 from proxy.ids import KeyRing, RecordIds
 from proxy.loop.library.journal import TOO_MANY, LoggedCall, UsageJournal
-from proxy.loop.library.usage_store import UsageStore, record_vote
+from proxy.loop.library.usage_questions import record_vote
+from proxy.loop.library.usage_store import UsageStore, close_usage_store, open_usage_store
 from tests.harness.tables import sqlite_with_tables
 
 KILLED = """
@@ -127,6 +130,49 @@ def test_who_logs_faster_than_the_store_takes_waits_for_it(path: Path) -> None:
         for number in range(TOO_MANY + 10):
             usage.log(f"q {number}", "r", "m")
             assert usage.background.opened()[1].journal.waiting < TOO_MANY
+
+
+def test_a_store_that_takes_nothing_for_long_costs_neither_calls_nor_memory_nor_descriptors(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And nobody is told of a failure whose call is written down: it would be logged twice."""
+    monkeypatch.setattr("proxy.loop.library.journal.TOO_MANY", 20)
+    monkeypatch.setattr("proxy.loop.library.usage_store._BUSY_S", 0.01)
+    with UsageLogger(path) as usage, sqlite3.connect(path, isolation_level=None) as other:
+        usage.get_statistics()
+        waiting, files = usage.background.opened()[1], path.parent / "usage.db-log"
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(5):
+            usage.log(f"q {number}", "r", "m")
+            with pytest.raises(TemporaryError):
+                usage.get_statistics()
+        assert len(list(files.iterdir())) == 2, "the first, and one for what came since, however often it is tried"
+        for number in range(5, 100):
+            usage.log(f"q {number}", "r", "m")
+        assert sum(len(file.calls) for file in waiting.unstored) + waiting.journal.waiting <= 40
+        assert len(list(files.iterdir())) <= 6
+        with pytest.raises(TemporaryError):
+            usage.close()
+        other.execute("ROLLBACK")
+        assert sorted(record["query"] for record in usage.get_records()) == sorted(f"q {n}" for n in range(100))
+        assert list(files.iterdir()) == []
+    assert len([record for record in caplog.records if "cannot be stored now" in record.message]) <= 1
+
+
+async def test_nothing_is_tried_any_more_once_the_log_is_closed(path: Path) -> None:
+    """What a try had taken would stay locked until the process ends, and nobody would store it before."""
+    usage = await open_usage_store(path, ManualClock())
+    await usage.one_commit.acquire()
+    closing = asyncio.ensure_future(close_usage_store(usage))
+    await asyncio.sleep(0)
+    usage.wake(at_once=True)
+    tried = usage.commit
+    assert tried is not None
+    usage.one_commit.release()
+    await closing
+    assert tried.done()
+    usage.wake(at_once=True)
+    assert usage.commit is tried
 
 
 def test_the_import_brings_none_of_what_the_first_call_needs() -> None:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 
 from proxy import ABTestConfig, ContinuousLearningLoop, DataGeneratorConfig, LoopConfig, TriggerConfig
 from proxy.clock import ManualClock
+from proxy.loop.library.usage_questions import find_records
+from proxy.store.tables.values import RecordFilter
 from tests.harness.tables import sqlite_with_tables
 
 MINUTE_S = 60.0
@@ -336,3 +339,34 @@ def test_a_call_counts_for_the_model_that_it_names(tmp_path: Path, loop: Continu
     arms = {record["model"]: record["arm"] for record in loop.logger.get_records(4)}
     assert arms == {challenger: "challenger", loop.config.champion_name: "champion", "another": "champion"}
     assert [record["arm"] for record in loop.logger.get_records(4)].count("challenger") == 2
+
+
+@contextmanager
+def nothing_stored(loop: ContinuousLearningLoop) -> Iterator[None]:
+    """As while the store is away."""
+    background, usage = loop.logger.background, loop.logger.background.opened()[1]
+    background.run(lambda usage: usage.one_commit.acquire())
+    try:
+        yield
+    finally:
+        background.opened()[0].call_soon_threadsafe(usage.one_commit.release)
+
+
+def test_what_waited_through_a_change_of_the_split_proves_nothing(
+    tmp_path: Path, loop: ContinuousLearningLoop, clock: ManualClock
+) -> None:
+    """Neither what was logged before, nor what a clock that was ahead has dated: both are training data."""
+    challenger = loop.run_iteration(lambda _: {"model_path": model_in(tmp_path)})["challenger_deployed"]
+    with nothing_stored(loop):
+        loop.log_usage("early", "r", challenger)
+        clock.advance(MINUTE_S)
+        with ContinuousLearningLoop(loop.config, clock=clock) as other:
+            other.command("share", {"share": 0.3})
+            assert "share_changed" in other.run_iteration()["events"]
+        loop.log_usage("late", "r", challenger)
+        clock.jump(60 * MINUTE_S)
+        loop.log_usage("ahead", "r", challenger)
+        clock.jump(-60 * MINUTE_S)
+    assert [record["arm"] for record in loop.logger.get_records(3)] == ["challenger"] * 3
+    counted = loop.logger.background.run(lambda usage: find_records(usage, RecordFilter(experiment_id=1), 10))
+    assert [record["query"] for record in counted] == ["late"]

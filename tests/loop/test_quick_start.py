@@ -273,7 +273,7 @@ def test_the_commands(names: dict[str, Any], tmp_path: Path) -> None:
     assert "nothing to do" in said["--max-iterations 1"]
     assert "120 calls, 100 % with feedback" in said["--status"]
     assert "trigger was taken" in said["--config config.json --trigger --no-train"]
-    assert "data_prepared" in said["--config config.json --trigger --no-train"]
+    assert "data prepared" in said["--config config.json --trigger --no-train"]
 
 
 def test_the_rehearsal_buffers_settings_are_taken_as_they_stand(names: dict[str, Any]) -> None:

@@ -57,6 +57,21 @@ async def test_two_processes_write_one_new_file(path: Path) -> None:
     await store.close()
 
 
+async def test_a_second_store_in_one_process_leaves_the_first_its_log(path: Path, clock: ManualClock) -> None:
+    """Whoever closes the file as the last process removes its write-ahead log: nobody may think that it is the last."""
+    first = await Store.open(f"sqlite:///{path}", clock=clock)
+    second = await Store.open(f"sqlite:///{path}", clock=clock)
+    visit = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM records').fetchall()"
+    for number in (1, 2):
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", f"{visit}; c.close()", str(path)], check=True)
+        record = exchange(int(clock.now() * 1e6) + number, random.Random(number))
+        await first.ingest.apply(IngestBatch(writer="w", segment=0, offset=number, records=(record,)))
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM records").fetchone() == (2,)
+    await second.close()
+    await first.close()
+
+
 async def test_a_locked_database_is_a_temporary_error_and_then_works(path: Path, clock: ManualClock) -> None:
     store = await Store.open(f"sqlite:///{path}", clock=clock, busy_timeout_s=0.1)
     record = exchange(int(clock.now() * 1e6), random.Random(1))

@@ -24,7 +24,7 @@ from proxy.ingest import IngestMetrics
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.store.store import Store
 from proxy.store.tables.schema import feedback, outside_votes
-from proxy.store.tables.values import Applied, IngestBatch, NewRecord
+from proxy.store.tables.values import Applied, IngestBatch, NewRecord, NewVote
 from proxy.web.open_webui.api import OpenWebUI, OpenWebUIError
 from proxy.web.open_webui.bell import open_webui_bell
 from proxy.web.open_webui.poller import OpenWebUIPoller
@@ -108,6 +108,48 @@ async def test_a_changed_vote_replaces_the_first_also_within_one_second(scene: S
     assert len(await scene.rows(outside_votes)) == 1
 
 
+async def test_what_the_same_person_said_by_another_tool_stays_when_the_vote_is_taken_back(scene: Scene) -> None:
+    """Also where the vote was stored by a version that gave it no id of its own, which then has none later, either."""
+
+    async def other(fid: str, external: int | None) -> None:
+        vote = NewVote(fid=fid, record_id=None, alias=OTHER, source="ada", feedback=-1, external=external)
+        await scene.store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, votes=(vote,)))
+
+    poller = scene.poller()
+    await other(f"{(scene.now_s - 99) * 1000:012x}" + "7" + "0" * 19, 7)
+    scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
+    scene.server.give("f2", scene.now_s, 1, message=OTHER)
+    await poller.look()
+    assert await scene.thumbs() == [1.0, 1.0]
+    async with scene.store._db.write() as connection:  # as an older version has stored it
+        mine = feedback.c.feedback == 1, feedback.c.record_id == scene.records[0].id
+        await connection.execute(sa.update(feedback).where(*mine).values(external=None))
+    scene.install.clock.advance(5.0)
+    scene.server.give("f1", scene.now_s, -1, message=MESSAGE)
+    await poller.look()
+    assert await scene.thumbs() == [-1.0, 1.0]
+    for gone in ("f1", "f2"):
+        del scene.server.votes[gone]
+        await poller.look()
+    assert await scene.thumbs() == [None, -1.0]
+
+
+async def test_a_comment_goes_when_it_is_removed_there_or_its_vote_is(scene: Scene) -> None:
+    poller = scene.poller()
+
+    async def comments() -> list[str]:
+        return [row.comment for row in await scene.rows(feedback) if row.comment]
+
+    for words, kept in (("It is Bern.", ["It is Bern."]), ("Bern.", ["Bern."]), ("", []), ("Oh.", ["Oh."])):
+        scene.server.give("f1", scene.now_s, -1, message=MESSAGE, comment=words)
+        await poller.look()
+        assert await comments() == kept
+        scene.install.clock.advance(5.0)
+    scene.server.votes.clear()
+    await poller.look()
+    assert await comments() == []
+
+
 async def test_a_vote_that_is_gone_is_taken_back_and_others_stay(scene: Scene) -> None:
     poller = scene.poller()
     scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
@@ -144,6 +186,22 @@ async def test_a_controller_that_is_killed_before_it_has_noted_what_it_stored_co
     await scene.poller().look()
     assert len(await scene.rows(feedback)) == 1
     assert await scene.thumbs() == [1.0, None]
+
+
+async def test_what_is_deleted_after_a_kill_right_behind_its_storing_is_taken_back(scene: Scene) -> None:
+    """Whoever hears what was stored is the first thing behind the transaction: there the controller ends."""
+
+    def killed(applied: Applied) -> None:
+        raise RuntimeError("killed")
+
+    scene.server.give("f1", scene.now_s, 1, message=MESSAGE)
+    with pytest.raises(RuntimeError, match="killed"):
+        await scene.poller(counted=killed).look()
+    assert await scene.thumbs() == [1.0, None]
+    scene.server.votes.clear()
+    await scene.poller().look()
+    assert await scene.thumbs() == [None, None]
+    assert await scene.rows(outside_votes) == []
 
 
 async def test_the_same_holds_for_what_is_taken_back(scene: Scene) -> None:

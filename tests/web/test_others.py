@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -193,9 +194,57 @@ async def test_of_a_list_of_scores_those_that_are_right_are_kept(ballots: Ballot
     assert all(word in error["message"] for word, error in zip(words, said["errors"], strict=True))
     assert await ballots.thumb(record) == 1
     assert (await call(ballots, "POST", "/-/portkey/v1/feedback", {"trace_id": "shared-name", "value": 1}))[0] == 409
-    both = [{"trace_id": TRACE, "value": -1}, {"trace_id": TRACE, "value": 11}]
-    assert (await call(ballots, "POST", "/-/portkey/v1/feedback", both))[0] == 400
-    assert await ballots.thumb(record) == 1, "elsewhere one that is wrong refuses all"
+
+
+async def test_of_other_lists_too_what_is_right_is_kept_and_what_is_wrong_is_named(ballots: Ballots) -> None:
+    record = await ballots.record(TRACE)
+    annotation = {"trace_id": TRACE, "name": "thumb", "annotator_kind": "HUMAN", "identifier": "phoenix-1"}
+    up = {"id": "f-1", "run_id": TRACE, "key": "thumb", "score": 1}
+    parts = b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="feedback.%d"\r\n\r\n%b\r\n' % (n, part)
+        for n, part in enumerate((b"{", json.dumps(up).encode(), b'{"key": "x"}'))
+    )
+    multipart = KEY | {"content-type": "multipart/form-data; boundary=b"}
+    for path, body, headers, wrong, thumb in (
+        ("portkey/v1/feedback", [{"trace_id": TRACE, "value": -1}, {"trace_id": TRACE, "value": 11}], KEY, [1], -1),
+        ("phoenix/v1/trace_annotations", {"data": [7, annotation | {"result": {"score": 1}}]}, KEY, [0], 0),
+        ("langsmith/runs/multipart", parts + b"--b--", multipart, [0, 2], pytest.approx(1 / 3)),
+    ):
+        status, said = await call(ballots, "POST", f"/-/{path}", body, headers)
+        words = str(said.get("message") or said.get("detail"))
+        assert (status, [n for n in range(3) if f"[{n}]: " in words]) == (400, wrong), words
+        assert "1 of " in words
+        assert await ballots.thumb(record) == thumb, path
+    many = {"data": [{"name": str(n)} for n in range(20)]}
+    _, said = await call(ballots, "POST", "/-/phoenix/v1/trace_annotations", many)
+    assert "and 15 more; 0 of 20 were kept" in said["detail"]
+    _, said = await call(ballots, "POST", f"/-/helicone/v1/request/{TRACE}/score", {"scores": {"a": 1, "b": None}})
+    assert "scores[1]: " in said["error"]
+    assert (await ballots.last_vote(record)).comment == "a: 1"
+
+
+async def test_an_id_may_have_any_letters_and_be_long_where_another_name_is_given(ballots: Ballots) -> None:
+    record = await ballots.record(TRACE)
+    for id in ("a/b", "ä ö?#%", "🙂" * 40, "x" * 5000):
+        await call(ballots, "POST", "/-/langfuse/api/public/scores", dict(THUMB, id=id, observationId="o" * 300))
+        assert await ballots.thumb(record) == 1
+        path = f"/-/langfuse/api/public/scores/{quote(id, safe='')}"
+        assert (await call(ballots, "DELETE", path))[0] == 202
+        assert await ballots.thumb(record) is None, id
+    _, said = await call(ballots, "POST", "/-/portkey/v1/feedback", {"trace_id": "t" * 300, "value": 1})
+    assert "300 characters; the limit is 256" in said["message"]
+
+
+async def test_a_trace_that_ratchet_itself_has_sent_out_names_its_record(ballots: Ballots) -> None:
+    record = await ballots.record()
+    await call(
+        ballots, "POST", "/-/langfuse/api/public/scores", dict(THUMB, traceId=record.id, observationId=record.id[16:])
+    )
+    assert await ballots.thumb(record) == 1
+    await call(
+        ballots, "POST", f"/-/mlflow/api/3.0/mlflow/traces/tr-{record.id}/assessments", VOTES["POST", ASSESSMENTS]
+    )
+    assert len((await ballots.view(record)).votes) == 2
 
 
 async def test_events_that_are_no_scores_are_dropped_and_the_answer_says_so(ballots: Ballots) -> None:

@@ -109,23 +109,24 @@ async def test_a_log_record_of_the_real_sdk_is_a_vote(side: Side, compression: C
     assert side.votes()[0]["tr"] == int(FULL_TRUST)
 
 
-async def test_an_event_on_a_span_of_the_real_sdk_is_a_vote_by_its_trace(side: Side) -> None:
+async def test_an_event_on_a_span_of_the_real_sdk_is_a_vote_by_its_span_and_its_trace(side: Side) -> None:
     async with side.running() as client:
         exporter = OTLPSpanExporter(f"{client._base_url}{TRACES}", headers={"authorization": f"Bearer {TOKEN}"})
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
 
-        def judged() -> str:
+        def judged() -> tuple[str, str]:
             with provider.get_tracer("shop").start_as_current_span("chat m-small") as span:
                 about = {"gen_ai.evaluation.name": "thumb", "gen_ai.evaluation.score.label": "down"}
                 span.add_event("gen_ai.evaluation.result", about)
                 span.add_event("of another kind", {"gen_ai.evaluation.name": "thumb"})
-                trace_id = span.get_span_context().trace_id
+                context = span.get_span_context()
             provider.shutdown()
-            return f"{trace_id:032x}"
+            return f"{context.span_id:016x}", f"{context.trace_id:032x}"
 
-        trace_id = await asyncio.to_thread(judged)
-    assert said(side) == [(trace_id, -1, None, None, "otlp")]
+        span_id, trace_id = await asyncio.to_thread(judged)
+    assert said(side) == [(span_id, -1, None, None, "otlp")]
+    assert side.votes()[0]["or"] == [trace_id]
 
 
 @pytest.mark.parametrize("encoding", ["json", "pb"])

@@ -21,6 +21,7 @@ def test_a_thumb(feedback: int) -> None:
 def test_null_is_said_and_differs_from_nothing_said() -> None:
     assert one(feedback=None).says == {"feedback": None}
     assert "feedback" not in one(comment="slow").says
+    assert one(comment=None).says == {"comment": ""}, "takes the one before it back"
 
 
 def test_everything_at_once() -> None:

@@ -32,6 +32,7 @@ TOO_MANY: Final = 10_000
 """So many calls make whoever logs wait: the store is slower than the application."""
 _MANY_BYTES: Final = 1 << 22
 _TOO_MANY_BYTES: Final = 1 << 26
+_READ_BYTES: Final = 1 << 24
 _SUFFIX: Final = ".jsonl"
 _MODE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
@@ -64,6 +65,17 @@ class JournalFile:
     calls: list[LoggedCall]
     path: Path | None = None
     fd: int = -1
+    forgotten: bool = False
+
+    def forget(self) -> None:
+        """While the store takes nothing: the calls stand in the file, and need no memory."""
+        if self.fd >= 0:
+            self.calls, self.forgotten = [], True
+
+    def remember(self) -> None:
+        """Read again what was forgotten. Raises OSError."""
+        if self.forgotten:
+            self.calls, self.forgotten = _calls(self.fd), False
 
     def remove(self) -> None:
         """Its calls are stored."""
@@ -129,7 +141,7 @@ class UsageJournal:
             return minted.text, Backlog(
                 first=count == 1,
                 many=count == MANY or before < _MANY_BYTES <= self._bytes,
-                too_many=count >= TOO_MANY or self._bytes >= _TOO_MANY_BYTES,
+                too_many=self.full,
             )
 
     def take(self) -> JournalFile:
@@ -139,6 +151,11 @@ class UsageJournal:
             taken = JournalFile(self.writer, self._number, self._calls, self._path, self._fd)
             self._calls, self._bytes, self._path, self._fd = [], 0, None, -1
             return taken
+
+    @property
+    def full(self) -> bool:
+        """Whether more waits than memory should hold."""
+        return len(self._calls) >= TOO_MANY or self._bytes >= _TOO_MANY_BYTES
 
     @property
     def waiting(self) -> int:
@@ -160,12 +177,11 @@ class UsageJournal:
             if (fd := _locked(path)) is None:
                 continue
             try:
-                lines = path.read_bytes().splitlines()
+                calls = _calls(fd)
             except OSError:
                 _close(fd)
                 continue
             writer, _, number = path.stem.rpartition("-")
-            calls = [call for line in lines if (call := _call(line)) is not None]
             yield JournalFile(writer, int(number) if number.isdigit() else 1, calls, path, fd)
 
     def _begin(self) -> None:
@@ -226,6 +242,15 @@ def _line(call: LoggedCall) -> bytes:
         return orjson.dumps(fields) + b"\n"
     except TypeError as exc:
         raise ValueError(f"query, response, model or tags: not text that can be stored ({exc})") from exc
+
+
+def _calls(fd: int) -> list[LoggedCall]:
+    """What stands in a file, also in one whose name is gone. Raises OSError."""
+    parts, at = list[bytes](), 0
+    while part := os.pread(fd, _READ_BYTES, at):
+        parts.append(part)
+        at += len(part)
+    return [call for line in b"".join(parts).splitlines() if (call := _call(line)) is not None]
 
 
 def _call(line: bytes) -> LoggedCall | None:

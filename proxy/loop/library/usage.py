@@ -87,8 +87,13 @@ class UsageLogger:
                 with contextlib.suppress(RuntimeError):  # closed meanwhile, and with it everything was stored
                     loop.call_soon_threadsafe(partial(usage.wake, at_once=waits.many))
             if waits.too_many:
-                self.background.run(lambda usage: usage.settle())
+                self._wait_for_the_store()
             return record_id
+
+    def _wait_for_the_store(self) -> None:
+        """The call is written down, whatever comes now: who is told otherwise would log it again."""
+        with contextlib.suppress(Exception):
+            self.background.run(lambda usage: usage.relieved())
 
     def record_feedback(
         self,
@@ -107,7 +112,7 @@ class UsageLogger:
             raise ValueError(f"feedback: {feedback!r} is not 1, 0 or -1")
 
         async def vote(usage: UsageStore) -> bool:
-            from proxy.loop.library.usage_store import record_vote
+            from proxy.loop.library.usage_questions import record_vote
 
             return await record_vote(usage, record_id, int(feedback), feedback_text, correction, source)
 
@@ -119,7 +124,7 @@ class UsageLogger:
         """The newest records as plain dictionaries, newest first."""
 
         async def find(usage: UsageStore) -> list[dict[str, Any]]:
-            from proxy.loop.library.usage_store import find_records
+            from proxy.loop.library.usage_questions import find_records
             from proxy.store.tables.values import RecordFilter
 
             return await find_records(usage, RecordFilter(min_quality=min_quality, voted=voted), limit)
@@ -131,7 +136,7 @@ class UsageLogger:
         score), scored, positive, negative, neutral, avg_feedback (−1 to 1, None without votes), errors."""
 
         async def sums(usage: UsageStore) -> dict[str, Any]:
-            from proxy.loop.library.usage_store import statistics
+            from proxy.loop.library.usage_questions import statistics
 
             return await statistics(usage)
 

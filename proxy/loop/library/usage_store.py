@@ -11,33 +11,36 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from policies.kinds import JSON
 from policies.records import Arm, StickySource
 from policies.transition import Position
 from proxy.clock import Clock
 from proxy.errors import PermanentError
-from proxy.ids import KEYS_FILE, ForgedIdError, KeyRing, RecordIds
+from proxy.ids import KEYS_FILE, KeyRing, RecordIds, minted_at
+from proxy.log_throttle import ThrottledLog
 from proxy.loop.act.routes import route_table
 from proxy.loop.library.journal import MANY, JournalFile, LoggedCall, UsageJournal
 from proxy.loop.look.position import read_position
 from proxy.private import make_folder
 from proxy.routes import RouteTable
 from proxy.store.store import Store
-from proxy.store.tables.keys import is_record_id
-from proxy.store.tables.values import BodyPayload, IngestBatch, NewRecord, NewVote, RecordFilter, RecordRow
-from proxy.tasks import spawn
+from proxy.store.tables.values import BodyPayload, IngestBatch, NewRecord, NewVote
+from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["UsageStore", "close_usage_store", "find_records", "open_usage_store", "record_vote", "statistics"]
+__all__ = ["UsageStore", "close_usage_store", "open_usage_store"]
 
 _ROUTES_S: Final = 1.0
 """How long a look at who is challenger is good for; the proxy's workers are as quick."""
-_PAGE: Final = 500
 _GATHER_S: Final = 0.02
 _BETWEEN_S: Final = 1.0
 """From one commit to the next, where calls come one after the other: other processes see them so much later."""
 _AGAIN_S: Final = 5.0
+_BUSY_S: Final = 30.0
+"""How long another process may keep the database to itself."""
+_CLOCK_S: Final = 2.0
+"""A clock that goes back by so little, while a call waits, makes no other call of it."""
 _POISON: Final = (PermanentError, TypeError, ValueError)
 """What a record itself may be refused with; anything else may go well the next time."""
 
@@ -63,6 +66,14 @@ class UsageStore:
     commit: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     committed_at: float = float("-inf")
+    failing: bool = False
+    """What was tried last could not be stored."""
+    ended: bool = False
+    """It is being closed."""
+    troubles: ThrottledLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.troubles = ThrottledLog(_log, self.clock)
 
     async def routes(self) -> RouteTable | None:
         """Who is champion and challenger, at most a second old; None before the loop's first look."""
@@ -84,14 +95,12 @@ class UsageStore:
         """Something waits: store it at once, or with what comes until the next commit is due."""
         if at_once:
             self._begin()
-        elif self.timer is None:
-            loop = asyncio.get_running_loop()
-            due_s = max(_GATHER_S, self.committed_at + _BETWEEN_S - loop.time())
-            self.timer = loop.call_later(due_s, self._begin)
+        else:
+            self._later(max(_GATHER_S, self.committed_at + _BETWEEN_S - asyncio.get_running_loop().time()))
 
     def _begin(self) -> None:
         self._no_timer()
-        if self.commit is None or self.commit.done():
+        if not self.ended and (self.commit is None or self.commit.done()):
             self.commit = spawn(self._in_background(), name="group commit of the usage log")
 
     def _no_timer(self) -> None:
@@ -99,94 +108,133 @@ class UsageStore:
             self.timer.cancel()
             self.timer = None
 
+    async def relieved(self) -> None:
+        """Back when less waits: who logs faster than the store takes is slowed to its pace. While it takes nothing,
+        nobody is: a file is begun for what comes, so that memory is spared."""
+        if self.failing:
+            self._put_aside()
+            self._later(_AGAIN_S)
+        else:
+            self._begin()
+            if self.commit is not None:
+                await asyncio.wait([self.commit])
+
+    def _put_aside(self) -> None:
+        if self.journal.full:
+            aside = self.journal.take()
+            if self.failing:
+                aside.forget()
+            self.unstored.append(aside)
+
     async def _in_background(self) -> None:
         """What cannot be stored now stays in its file, and is tried again."""
-        due_s = _BETWEEN_S
         try:
             await self.settle()
             while self.votes or self.journal.waiting >= MANY:
                 await self.settle()
         except Exception as exc:  # noqa: BLE001 - whoever reads next gets it; nobody waits here
-            _log.warning("the usage log cannot be stored now and will be tried again: %s", exc)
-            due_s = _AGAIN_S
-        if (self.unstored or self.votes or self.journal.waiting) and self.timer is None:
+            self.troubles.warning("away", "the usage log cannot be stored now and will be tried again: %s", exc)
+        if self.votes or self.journal.waiting:
+            self._later(_BETWEEN_S)
+
+    def _later(self, due_s: float) -> None:
+        if self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(due_s, self._begin)
 
     async def settle(self) -> None:
-        """Store all that was logged before this call, here and by processes that are gone. Raises what goes wrong."""
+        """Store all that was logged before this call, here and by processes that are gone. Raises what goes wrong; it
+        is tried again by itself."""
         async with self.one_commit:
             self._no_timer()
-            taken = self.journal.take()
             votes, self.votes = self.votes, []
-            if taken.calls or votes:
-                self.unstored.append(taken)
-            else:
-                taken.remove()  # it was begun for a call that the disk did not take
             try:
-                while self.unstored:
-                    await self._store(self.unstored[0], votes if len(self.unstored) == 1 else [])
-                    self.unstored.pop(0).remove()
+                await self._store_all(votes)
             except Exception as exc:
-                self.unstored = [file for file in self.unstored if file.calls]
+                self.failing = True
+                self._later(_AGAIN_S)
                 for _, done in votes:
                     if not done.done():
                         done.set_exception(exc)
                 raise
             finally:
                 self.committed_at = asyncio.get_running_loop().time()
+            self.failing = False
+            self.troubles.over("away")
             for _, done in votes:
                 if not done.done():
                     done.set_result(None)
             await self._adopt()
 
+    async def _store_all(self, votes: Sequence[tuple[NewVote, object]]) -> None:
+        """First what could not be stored before. What comes meanwhile shares one file until that is done, and not one
+        for each try: every file is an open descriptor."""
+        self._put_aside()
+        while self.unstored:
+            await self._store_oldest([])
+        taken = self.journal.take()
+        if not taken.calls:
+            taken.remove()  # it was begun for a call that the disk did not take
+            if votes:
+                await self._store(taken, votes)
+            return
+        self.unstored.append(taken)
+        await self._store_oldest(votes)
+
+    async def _store_oldest(self, votes: Sequence[tuple[NewVote, object]]) -> None:
+        oldest = self.unstored[0]
+        oldest.remember()
+        await self._store(oldest, votes)
+        self.failing = False  # from here on who logs faster waits again
+        self.unstored.pop(0).remove()
+
     async def _adopt(self) -> None:
-        """What a killed process had logged becomes training data, and no evidence: which test it belonged to, its file
-        does not say."""
+        """Store what a killed process had logged."""
         for file in self.journal.orphans():
             try:
-                await self._store(file, [], evidence=False)
+                await self._store(file, [])
                 file.remove()
                 _log.info("stored %d calls that a process had logged before it ended", len(file.calls))
             except Exception as exc:  # noqa: BLE001 - it stays for the next time; this process has nothing to do with it
-                file.let_go()
                 _log.warning("%s cannot be stored now: %s", file.path, exc)
+            finally:
+                file.let_go()
 
-    async def _store(
-        self, file: JournalFile, votes: Sequence[tuple[NewVote, object]], *, evidence: bool = True
-    ) -> None:
+    async def _store(self, file: JournalFile, votes: Sequence[tuple[NewVote, object]]) -> None:
+        await self.routes()
         try:
-            await self._apply(file, len(file.calls) + 1, file.calls, votes, evidence=evidence)
+            await self._apply(file, len(file.calls) + 1, file.calls, votes)
         except _POISON:
             if not file.calls:
                 raise
-            await self._one_by_one(file, votes, evidence=evidence)
+            await self._one_by_one(file, votes)
 
-    async def _one_by_one(self, file: JournalFile, votes: Sequence[tuple[NewVote, object]], *, evidence: bool) -> None:
+    async def _one_by_one(self, file: JournalFile, votes: Sequence[tuple[NewVote, object]]) -> None:
         """One call that the store refuses keeps no other out."""
         for at, call in enumerate(file.calls, 1):
             try:
-                await self._apply(file, at, [call], (), evidence=evidence)
+                await self._apply(file, at, [call], ())
             except _POISON as exc:
                 _log.error("one logged call is left out, for the store refuses it: %s", exc)
-        await self._apply(file, len(file.calls) + 1, (), votes, evidence=evidence)
+        await self._apply(file, len(file.calls) + 1, (), votes)
 
     async def _apply(
-        self, file: JournalFile, end: int, calls: Sequence[LoggedCall], votes: Sequence[tuple[NewVote, object]], *,
-        evidence: bool,
-    ) -> None:  # fmt: skip
+        self, file: JournalFile, end: int, calls: Sequence[LoggedCall], votes: Sequence[tuple[NewVote, object]]
+    ) -> None:
         """These of the file's calls, up to its position `end`, in one transaction."""
-        table = await self.routes()
         batch = IngestBatch(
             writer=file.writer,
             segment=file.number,
             offset=end,
-            records=tuple([await self._record(call, table, evidence=evidence) for call in calls]),
+            records=tuple([await self._record(call) for call in calls]),
             votes=tuple(vote for vote, _ in votes),
         )
         await self.store.ingest.apply(batch)
 
-    async def _record(self, call: LoggedCall, table: RouteTable | None, *, evidence: bool) -> NewRecord:
-        arm, model_id = await _place(self, call.model)
+    async def _record(self, call: LoggedCall) -> NewRecord:
+        position, table = self.position, self.table  # of one moment
+        arm, known = _place(position, table, call.model)
+        model_id = await self.model_id(call.model) if known is None else known
+        counts = _counts(position, call, self.clock.now())
         took_us = round(call.latency_ms * 1000)
         body = BodyPayload(method="LOG", target="", query=call.query, response_text=call.response, tags=call.tags)
         return NewRecord(
@@ -196,7 +244,7 @@ class UsageStore:
             arm=arm,
             served_by=arm,
             model_id=model_id,
-            experiment_id=None if table is None or not evidence else table.experiment_id,
+            experiment_id=table.experiment_id if table is not None and counts else None,
             epoch=0 if table is None else table.epoch,
             config_id=0 if table is None else table.config_id,
             kind=JSON.name,
@@ -208,6 +256,16 @@ class UsageStore:
             quality_source=None if call.quality is None else "application",
             body=body,
         )
+
+    async def end(self) -> None:
+        """Try nothing again, and leave what is not stored to whoever comes next."""
+        self.ended = True
+        self._no_timer()
+        if self.commit is not None:
+            await cancel_and_wait([self.commit])
+        for file in (*self.unstored, self.journal.take()):
+            file.let_go()
+        self.unstored = []
 
     async def vote(self, vote: NewVote) -> None:
         """Write one vote and wait until it is there. What comes in meanwhile shares the next transaction."""
@@ -223,7 +281,7 @@ async def open_usage_store(db_path: str | Path, clock: Clock) -> UsageStore:
     make_folder(path.parent)
     keys = KeyRing.load_or_create(path.parent / KEYS_FILE)
     ids = RecordIds(keys)
-    store = await Store.open(f"sqlite:///{path}", clock=clock, busy_timeout_s=30.0)
+    store = await Store.open(f"sqlite:///{path}", clock=clock, busy_timeout_s=_BUSY_S)
     writer = f"library-{ids.new_uuid(clock.now())}"
     journal = UsageJournal(folder=path.with_name(f"{path.name}-log"), writer=writer, ids=RecordIds(keys))
     return UsageStore(store=store, keys=keys, ids=ids, clock=clock, journal=journal)
@@ -235,14 +293,12 @@ async def close_usage_store(usage: UsageStore) -> None:
     try:
         await usage.settle()
     finally:
-        for file in usage.unstored:
-            file.let_go()
+        await usage.end()
         await usage.store.close()
 
 
-async def _place(usage: UsageStore, model: str) -> tuple[Arm, int]:
-    """On which side a call of `model` (a name, or the path that training gave) counts."""
-    position, table = usage.position, usage.table
+def _place(position: Position | None, table: RouteTable | None, model: str) -> tuple[Arm, int | None]:
+    """On which side a call of `model` (a name, or the path that training gave) counts, and that model's row."""
     if position is not None and table is not None:
         sides = (
             (Arm.CHALLENGER, position.challenger if table.challenger is not None else None),
@@ -252,76 +308,15 @@ async def _place(usage: UsageStore, model: str) -> tuple[Arm, int]:
         for arm, known in sides:
             if known is not None and model in (known.name, known.path):
                 return arm, known.id
-    return Arm.CHAMPION, await usage.model_id(model)
+    return Arm.CHAMPION, None
 
 
-async def record_vote(
-    usage: UsageStore, record_id: str, feedback: int, text: str | None, correction: str | None, source: str
-) -> bool:
-    """Attach a vote to a record by its id, signed or not; False where there is no such record."""
-    try:
-        uuid = usage.ids.verify(record_id)
-    except ForgedIdError:
-        if not is_record_id(record_id):
-            return False
-        uuid = record_id
-    if not usage.journal.holds(uuid) and await usage.store.records.get(uuid) is None:
-        await usage.settle()
-        if await usage.store.records.get(uuid) is None:
-            return False
-    now = usage.clock.now()
-    vote = NewVote(
-        fid=usage.ids.new_uuid(now),
-        record_id=uuid,
-        source=source,
-        feedback=feedback,
-        comment=text,
-        correction=correction,
-        created_us=round(now * 1e6),
-    )
-    await usage.vote(vote)
-    return True
+def _counts(position: Position | None, call: LoggedCall, now: float) -> bool:
+    """Whether the call is evidence in the test that runs: it was logged since the users were split as they are now.
 
-
-async def find_records(usage: UsageStore, wanted: RecordFilter, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while len(found) < limit:
-        page = await usage.store.records.list(wanted, cursor=cursor, limit=min(_PAGE, limit - len(found)))
-        found += [_row(row, usage.ids) for row in page.rows]
-        cursor = page.cursor
-        if cursor is None:
-            break
-    return found
-
-
-def _row(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
-    return {
-        "record_id": ids.sign(row.id),
-        "timestamp": row.created_us / 1e6,
-        "query": row.query,
-        "response": row.response_text,
-        "model": row.model_name,
-        "arm": row.arm.label,
-        "latency_ms": row.duration_us / 1000,
-        "quality_score": row.quality,
-        "feedback": row.feedback,
-    }
-
-
-async def statistics(usage: UsageStore) -> dict[str, Any]:
-    totals = await usage.store.traffic.totals()
-    votes = totals.votes
-    given = votes.positive + votes.negative + votes.neutral
-    return {
-        "total": totals.requests,
-        "with_feedback": totals.voted,
-        "feedback_rate": totals.voted / totals.of_users if totals.of_users else 0.0,
-        "scored": totals.scored,
-        "avg_quality_score": totals.quality if totals.quality is not None else 0.0,
-        "avg_feedback": (votes.positive - votes.negative) / given if given else None,
-        "positive": votes.positive,
-        "negative": votes.negative,
-        "neutral": votes.neutral,
-        "errors": totals.errors,
-    }
+    One that waited longer for the store, or whose process was killed before, was answered under another split. One that
+    is dated ahead comes of a clock that was wrong, and nobody knows when it was.
+    """
+    test = None if position is None else position.experiment
+    logged_ms = round(minted_at(call.record_id) * 1000)
+    return test is not None and test.epoch_started_us // 1000 <= logged_ms <= (now + _CLOCK_S) * 1000

@@ -7,29 +7,27 @@ asked for twice, and what has to be taken back once it is gone over there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from proxy.store.engine.database import Database
-from proxy.store.engine.dialect import any_of, upsert
+from proxy.store.engine.dialect import any_of
+from proxy.store.ingest.fetched import keep_fetched
 from proxy.store.tables.schema import feedback, outside_votes
+from proxy.store.tables.values import OutsideVote
 
-__all__ = ["OutsideVote", "OutsideVotes"]
+__all__ = ["OutsideVote", "OutsideVotes", "Voter"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutsideVote:
-    """One vote of another system."""
+class Voter(NamedTuple):
+    """What is stored of a fetched vote."""
 
-    id: str
-    """As that system calls it."""
-    changed_s: int
-    """When it was changed there, by its clock: Unix seconds."""
-    fid: str
-    """The vote that was made of it."""
-    alias: str | None
-    """The name by which that one knows its answer; None where it was no vote on an answer."""
+    record_id: str | None
+    """None: the record is not there yet."""
+    source: str
+    external: int | None
+    """The id under which it stands; None for votes from before they had one."""
 
 
 class OutsideVotes:
@@ -46,10 +44,10 @@ class OutsideVotes:
         return {row.id: OutsideVote(id=row.id, changed_s=row.changed_s, fid=row.fid, alias=row.alias) for row in rows}
 
     async def put(self, system: str, votes: Sequence[OutsideVote]) -> None:
-        """They are known as they are now."""
+        """They are known as they are now. What was made of them is stored already, or nothing was."""
         if votes:
             async with self._db.write() as connection:
-                await upsert(connection, outside_votes, [{"system": system, **asdict(vote)} for vote in votes])
+                await keep_fetched(connection, system, votes)
 
     async def remove(self, system: str, ids: Iterable[str]) -> None:
         """They are gone."""
@@ -66,9 +64,9 @@ class OutsideVotes:
         async with self._db.write() as connection:
             await connection.execute(sa.delete(outside_votes).where(outside_votes.c.changed_s < before_s, ~kept))
 
-    async def voters(self, fids: Sequence[str]) -> dict[str, tuple[str | None, str]]:
-        """Record (None: it is not there yet) and source of those of these votes that are kept, by vote."""
+    async def voters(self, fids: Sequence[str]) -> dict[str, Voter]:
+        """Of those of these votes that are kept, by vote."""
         async with self._db.read() as connection:
-            query = sa.select(feedback.c.fid, feedback.c.record_id, feedback.c.source)
+            query = sa.select(feedback.c.fid, feedback.c.record_id, feedback.c.source, feedback.c.external)
             rows = await connection.execute(query.where(any_of(connection, feedback.c.fid, list(fids))))
-            return {row.fid: (row.record_id, row.source) for row in rows}
+            return {row.fid: Voter(row.record_id, row.source, row.external) for row in rows}

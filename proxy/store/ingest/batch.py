@@ -16,11 +16,12 @@ from policies.kinds import TASK
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, insert_all, insert_new
 from proxy.store.engine.refusals import StoreAwayError
-from proxy.store.ingest import conversations, judgements, namesakes, signals, statistics, votes
+from proxy.store.ingest import conversations, external, judgements, namesakes, signals, statistics, votes
 from proxy.store.ingest.answers import insert_answers
 from proxy.store.ingest.bodies import Block, BodyCodec
 from proxy.store.ingest.deltas import Arrival, Placed, counted
 from proxy.store.ingest.facts import RecordFacts, Recount, Rejudged, Signalled
+from proxy.store.ingest.fetched import keep_fetched
 from proxy.store.ingest.parked import forget_parked
 from proxy.store.ingest.spools import advance
 from proxy.store.ingest.tags import names_of
@@ -89,6 +90,7 @@ class Ingest:
         if parked.arrived:
             async with self._db.write() as connection:
                 await conversations.hold(connection)
+                await external.hold(connection, parked.adopted.values())
                 voted = await votes.join_arrived(connection, parked)
                 moved = await conversations.moved(connection, (), voted.whole)
                 await _count(connection, (), voted.recounts, moved=moved)
@@ -126,16 +128,21 @@ async def _apply(
     answers = await _answers_kept(connection, batch.answers)
     await insert_answers(connection, answers)
 
+    await keep_fetched(connection, batch.fetched_from, batch.fetched)
     incoming_votes = await _votes_kept(connection, batch.votes)
+    externals = [vote.external for vote in incoming_votes if vote.external is not None]
     if any(record.experiment_id is not None for record in wanted) or any(vote.whole for vote in incoming_votes):
         await conversations.hold(connection)
+    await external.hold(connection, externals)
     voted = await votes.add(connection, incoming_votes, wanted, facts)
     signalled = await signals.revealed(connection, wanted)
     moved = await conversations.moved(connection, wanted, voted.whole)
     if len(wanted) < len(unknown):
         kept = {record.id for record in wanted}
         refused = [record for record in unknown if record.id not in kept]
-        await forget_parked(connection, refused, [hashed for r in refused for hashed in _alias_hashes(r)])
+        await forget_parked(
+            connection, refused, [hashed for r in refused for hashed in (alias_hash(r.id), *_alias_hashes(r))]
+        )
     tokens = ((record.prompt_tokens or 0, record.completion_tokens or 0) for record in wanted)
     arrivals = list(zip(facts.values(), tokens, strict=True))
     await _count(connection, arrivals, voted.recounts, signalled=signalled, moved=moved)

@@ -21,12 +21,16 @@ from proxy.store.engine.dialect import any_of
 from proxy.store.tables.schema import feedback
 from proxy.store.tables.values import NewVote
 
-__all__ = ["NONE_ADOPTED", "Adopted", "Stated", "adopt", "find", "late", "moved", "placed", "waiting"]
+__all__ = ["NONE_ADOPTED", "Adopted", "Stated", "adopt", "find", "hold", "late", "moved", "placed", "waiting"]
 
 _ADOPTED: Final = ("record_id", "alias_hash", "source", "whole", "conversation", "user_hash")
 _EITHER: Final = ("feedback", "quality_score")
 """A change has both, as it does not know which of them its vote is; of the one that it is not nothing is kept."""
 _PARKED: Final = feedback.c.joined.is_(sa.false())
+_LOCK: Final = 7_161_903
+"""Of PostgreSQL's advisory locks, with a second number: of that there are `_LOCKS`, for it has room for few thousand
+locks, and one batch may have as many votes. All lock in one order."""
+_LOCKS: Final = 64
 _NAMELESS: Final = (feedback.c.record_id.is_(None), feedback.c.alias_hash.is_(None), feedback.c.whole.is_(sa.false()))
 
 
@@ -73,6 +77,15 @@ class Adopted(NamedTuple):
 
 
 NONE_ADOPTED: Final = Adopted()
+
+
+async def hold(connection: AsyncConnection, externals: Iterable[int]) -> None:
+    """Until the end of the transaction nobody else stores votes under these ids. What two hosts store at once would
+    otherwise not see each other, and stand on two answers."""
+    wanted = sorted({external % _LOCKS for external in externals})
+    if wanted and connection.dialect.name == "postgresql":
+        locks = ", ".join(f"pg_advisory_xact_lock({_LOCK}, {n})" for n in wanted)
+        await connection.execute(sa.text(f"SELECT {locks}"))
 
 
 async def placed(
@@ -221,6 +234,7 @@ def _again(row: Any, place: Stated) -> NewVote:
         feedback=None if place.feedback is None else row.feedback,
         quality_score=None if place.quality_score is None else row.quality_score,
         correction=row.correction,
+        comment=row.comment,
         retracted=row.retracted,
         trust=BallotTrust(row.trust & FULL_TRUST),
         created_us=row.created_us,

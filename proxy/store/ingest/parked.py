@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.store.engine.dialect import any_of
-from proxy.store.tables.schema import feedback
+from proxy.store.ingest.namesakes import lists_with
+from proxy.store.tables.schema import feedback, vote_names
 from proxy.store.tables.values import NewRecord
 
 __all__ = ["delete_parked", "forget_parked"]
@@ -31,7 +32,10 @@ async def delete_parked(connection: AsyncConnection, ids: Sequence[str], hashes:
         where = any_of(connection, feedback.c.record_id, ids[start : start + _CHUNK])
         gone += (await connection.execute(sa.delete(feedback).where(parked, where))).rowcount
     for start in range(0, len(hashes), _CHUNK):
-        where = any_of(connection, feedback.c.alias_hash, hashes[start : start + _CHUNK])
+        some = hashes[start : start + _CHUNK]
+        lists = await lists_with(connection, some)
+        where = any_of(connection, feedback.c.alias_hash, [*some, *sorted(lists)])
         unnamed = feedback.c.record_id.is_(None)
         gone += (await connection.execute(sa.delete(feedback).where(parked, unnamed, where))).rowcount
+        await connection.execute(sa.delete(vote_names).where(any_of(connection, vote_names.c.hash, sorted(lists))))
     return gone

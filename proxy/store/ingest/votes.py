@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -19,9 +19,9 @@ from policies.ballots import BallotTrust
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
-from proxy.store.ingest import external, namesakes
+from proxy.store.ingest import external, namesakes, words
 from proxy.store.ingest.facts import RecordFacts, Recount, VoteSummary
-from proxy.store.tables.keys import alias_hash, day_of
+from proxy.store.tables.keys import alias_hash, day_of, id_time_us
 from proxy.store.tables.partitions import DAYS_AT_ONCE
 from proxy.store.tables.schema import feedback, records, scores
 from proxy.store.tables.values import JoinedVote, NewRecord, NewVote, RecordFlag
@@ -90,6 +90,7 @@ async def add(
     recounts, joined, whole = await _join(connection, targets, new_facts)
     found = {change.record.id for change in recounts}
     alone = [vote for vote in fresh.votes if _names_no_record(vote)]
+    await words.erase_of_talks(connection, [*alone, *fresh.adopted.alone])
     waiting = fresh.targets.keys() - fresh.ambiguous - {vote.fid for vote in alone}
     parked = sum(fresh.targets[fid] not in found for fid in waiting)
     sent = {vote.fid for vote in incoming}
@@ -168,6 +169,7 @@ async def join_arrived(connection: AsyncConnection, parked: Parked) -> Voted:
     targets = {*parked.named.values(), *parked.resolved.values(), *adopted.records}
     recounts, joined, whole = await _join(connection, targets, {})
     whole += tuple(map(_whole, adopted.alone))
+    await words.erase_of_talks(connection, adopted.alone)
     return Voted(joined=joined, recounts=recounts, ambiguous=len(parked.ambiguous), whole=whole)
 
 
@@ -195,7 +197,11 @@ async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _
     )
     fresh, stored = await external.placed(connection, [vote for fid, vote in votes.items() if fid not in known])
     hashes = {vote.fid: vote.alias_hash for vote in fresh if vote.alias_hash is not None}
-    meant = await namesakes.find(connection, hashes.values())
+    lists = namesakes.lists_of(fresh)
+    meant = await namesakes.find(connection, hashes.values(), lists)
+    meant = await _with_own_ids(connection, fresh, meant)
+    open_lists = {hashed: names for hashed, names in lists.items() if hashed not in meant.records}
+    await namesakes.keep_lists(connection, open_lists, max((id_time_us(vote.fid) for vote in fresh), default=0))
     ambiguous = frozenset(fid for fid, hashed in hashes.items() if hashed in meant.ambiguous)
     found = {fid: meant.records[hashed] for fid, hashed in hashes.items() if hashed in meant.records}
     targets = {vote.fid: vote.record_id or found.get(vote.fid) for vote in fresh}
@@ -209,6 +215,21 @@ async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _
     await insert_new(connection, feedback, rows)
     adopted = await _adopt(connection, fresh)
     return _Fresh(votes=fresh, targets=targets, ambiguous=ambiguous, adopted=adopted)
+
+
+async def _with_own_ids(
+    connection: AsyncConnection, votes: Sequence[NewVote], meant: namesakes.Namesakes
+) -> namesakes.Namesakes:
+    """The same where a name that is nobody's alias is the own id of a record: who takes the traces that Ratchet exports
+    has no other."""
+    given = {vote.alias_hash: vote.own_id for vote in votes if vote.own_id is not None}
+    weeks: defaultdict[int, set[str]] = defaultdict(set)
+    for hashed, own_id in given.items():
+        if hashed not in meant.records and hashed not in meant.ambiguous:
+            weeks[day_of(own_id) // DAYS_AT_ONCE].add(own_id)
+    there = {found for ids in weeks.values() for found in await _existing(connection, sorted(ids))}
+    own = {hashed: own_id for hashed, own_id in given.items() if hashed is not None and own_id in there}
+    return replace(meant, records={**own, **meant.records}) if own else meant
 
 
 async def _adopt(connection: AsyncConnection, fresh: Sequence[NewVote]) -> external.Adopted:
@@ -229,18 +250,27 @@ async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRec
             sa.select(feedback.c.record_id).where(_PARKED, any_of(connection, feedback.c.record_id, ids))
         )
     )
-    answers = (record for record in new_records if record.kind != TASK.name)
-    resolved, ambiguous = await _known_by_now(connection, {alias_hash(a) for record in answers for a in record.aliases})
+    answers = [record for record in new_records if record.kind != TASK.name]
+    hashes = {alias_hash(name) for record in answers for name in record.aliases}
+    own = {alias_hash(record.id): record.id for record in answers}
+    resolved, ambiguous = await _known_by_now(connection, hashes, own)
     await _resolve(connection, resolved)
     await _leave(connection, ambiguous)
     found.update(resolved.values())
     return {record_id for record_id in found if record_id is not None}, len(ambiguous)
 
 
-async def _known_by_now(connection: AsyncConnection, hashes: set[int]) -> tuple[dict[str, str], list[str]]:
-    """Of parked votes by these aliases: the records of those that mean one, and those that mean several people's."""
+async def _known_by_now(
+    connection: AsyncConnection, hashes: set[int], own: Mapping[int, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Of parked votes by these aliases, or by the `own` ids of new records: the records of those that mean one, and
+    those that mean several people's."""
+    hashes = hashes | own.keys()
     if not hashes:
         return {}, []
+    lists = await namesakes.lists_with(connection, sorted(hashes))
+    own = {**own, **{hashed: own[name] for hashed, names in lists.items() for name in names if name in own}}
+    hashes |= lists.keys()
     query = sa.select(feedback.c.fid, feedback.c.alias_hash).where(
         _PARKED,
         feedback.c.record_id.is_(None),
@@ -249,8 +279,9 @@ async def _known_by_now(connection: AsyncConnection, hashes: set[int]) -> tuple[
     )
     waiting = {row.fid: row.alias_hash for row in await connection.execute(query)}
     known = await namesakes.find(connection, waiting.values())
-    resolved = {fid: known.records[hashed] for fid, hashed in waiting.items() if hashed in known.records}
-    return resolved, [fid for fid, hashed in waiting.items() if hashed in known.ambiguous]
+    meant = {**{hashed: own[hashed] for hashed in waiting.values() if hashed in own}, **known.records}
+    resolved = {fid: meant[hashed] for fid, hashed in waiting.items() if hashed in meant}
+    return resolved, [fid for fid, hashed in waiting.items() if hashed in known.ambiguous and fid not in resolved]
 
 
 async def _existing(connection: AsyncConnection, ids: Sequence[str]) -> set[str]:
@@ -288,6 +319,7 @@ async def _join(
     kept = await grouped(connection, scores, scores.c.record_id, list(facts))
     recounts = tuple(_recount(facts[key], votes[key], kept[key]) for key in sorted(facts))
     await _write(connection, recounts)
+    await words.erase(connection, votes.values())
     fresh = [vote for rows in votes.values() for vote in rows if not vote.joined]
     await _mark(connection, [vote.fid for vote in fresh])
     whole = tuple(_whole(vote) for vote in fresh if vote.whole)

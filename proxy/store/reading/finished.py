@@ -189,4 +189,6 @@ def _finished(row: Any) -> FinishedRecord:
 def _vote(row: Any, *, first: bool) -> StoredVote:
     names = ("fid", "record_id", "conversation", "created_us", "feedback", "retracted", "quality_score", "comment",
              "correction", "whole", "copied")  # fmt: skip
-    return StoredVote(**{name: getattr(row, name) for name in names}, trust=BallotTrust(row.trust), first=first)
+    said = {name: getattr(row, name) for name in names}
+    said["comment"] = said["comment"] or None
+    return StoredVote(**said, trust=BallotTrust(row.trust), first=first)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of
 from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.ingest.facts import VoteSummary
+from proxy.store.ingest.words import hidden
 from proxy.store.reading.cursor import KeysetCursor
 from proxy.store.tables import partitions
 from proxy.store.tables.columns import values_of_row
@@ -95,8 +97,11 @@ class Records:
             return found
         async with self._db.read() as connection:
             wanted = sa.select(feedback).where(any_of(connection, feedback.c.record_id, sorted(ids)))
-            for row in await connection.execute(wanted.order_by(feedback.c.fid)):
-                found[row.record_id].append(_vote(row, effective=False))
+            rows = (await connection.execute(wanted.order_by(feedback.c.fid))).all()
+        for record_id, on_it in groupby(sorted(rows, key=_of_record), key=_of_record):
+            mine = list(on_it)
+            silent = hidden(mine)
+            found[record_id] = [_vote(row, effective=False, silent=row.fid in silent) for row in mine]
         return found
 
     async def iter(
@@ -295,16 +300,23 @@ def _given(record: sa.ColumnElement[str], name: str, value: str) -> sa.ColumnEle
 def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
     judged = can_be_judged(Outcome(record.outcome), record.status)
     effective = VoteSummary.of(rows).fids if judged else frozenset()
-    return tuple(_vote(row, row.fid in effective) for row in sorted(rows, key=lambda row: str(row.fid)))
+    silent = hidden(rows)
+    return tuple(
+        _vote(row, row.fid in effective, row.fid in silent) for row in sorted(rows, key=lambda row: str(row.fid))
+    )
 
 
-def _vote(row: Any, effective: bool) -> VoteView:
+def _of_record(row: Any) -> str:
+    return str(row.record_id)
+
+
+def _vote(row: Any, effective: bool, silent: bool) -> VoteView:
     return VoteView(
         fid=row.fid,
         source=row.source,
         feedback=row.feedback,
         retracted=row.retracted,
-        comment=row.comment,
+        comment=None if silent else row.comment or None,
         correction=row.correction,
         quality_score=row.quality_score,
         tags=row.tags or {},

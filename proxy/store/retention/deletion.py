@@ -41,6 +41,7 @@ from proxy.store.tables.schema import (
     records,
     replicas,
     scores,
+    vote_names,
 )
 from proxy.store.tables.values import Deleted
 from proxy.version import __version__
@@ -239,7 +240,7 @@ async def _checkpoint(db: Database) -> bool:
 async def _vacuum(db: Database) -> str:
     """PostgreSQL keeps dead rows until they are vacuumed, and their bytes until the room is used again."""
     tables = [feedback, scores, judgements, comparisons, preferences, dictionaries, aliases, records, bodies,
-              outside_votes]  # fmt: skip
+              outside_votes, vote_names]  # fmt: skip
     try:
         for table in tables:
             async with db.outside_transaction() as connection:

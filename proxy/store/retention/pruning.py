@@ -46,6 +46,7 @@ from proxy.store.tables.schema import (
     traffic,
     user_past,
     user_stats,
+    vote_names,
 )
 from proxy.store.tables.values import Pruned
 
@@ -272,6 +273,7 @@ async def _drop_leftovers(db: Database, now: float) -> None:
         named = sa.and_(feedback.c.user_hash.is_not(None), feedback.c.fid < id_floor(waited))
         await connection.execute(sa.delete(feedback).where(named))
         await connection.execute(sa.delete(deleted_users).where(deleted_users.c.at_us < waited))
+        await connection.execute(sa.delete(vote_names).where(vote_names.c.created_us < waited))
 
 
 async def _shrink(db: Database, max_bytes: int, now: float, tally: _Tally, archived: Archived | None) -> None:

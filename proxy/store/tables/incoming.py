@@ -10,7 +10,7 @@ from typing import Any, Final
 from policies.ballots import FULL_TRUST, BallotTrust
 from policies.kinds import OTHER
 from policies.records import Arm, Outcome, StickySource
-from proxy.store.tables.keys import alias_hash
+from proxy.store.tables.keys import alias_hash, names_hash
 
 __all__ = [
     "FLAGS",
@@ -22,6 +22,7 @@ __all__ = [
     "NewAnswer",
     "NewRecord",
     "NewVote",
+    "OutsideVote",
     "RecordFlag",
     "SpoolPosition",
 ]
@@ -171,8 +172,9 @@ class NewVote:
     feedback: int | None = None
     """1, 0 or -1; None: this message says nothing about it."""
     retracted: bool = False
-    """Withdraws all that this source said before: thumb, score and correction."""
+    """Withdraws all that this source said before: thumb, score, correction and comment."""
     comment: str | None = None
+    """Empty: takes the one before it back. See `proxy.store.ingest.words`."""
     correction: str | None = None
     quality_score: float | None = None
     """In [0, 1]; wins over the format check."""
@@ -195,13 +197,25 @@ class NewVote:
     """It changes the vote under that id: what it does not say stays."""
     hashed_alias: int | None = None
     """Instead of `alias`, where only its hash is known."""
+    other_names: tuple[int, ...] = ()
+    """Hashes of further names of the same record: the first of all that is known tells which one is meant."""
+    own_id: str | None = None
+    """One of its names as it is, where that may be the record's own id: exported traces are called by it."""
+
+    @property
+    def names(self) -> tuple[int, ...]:
+        """Hashes of the names by which it knows its record, in the order in which they are tried; none where it has the
+        record's id, or names none."""
+        if self.record_id is not None:
+            return ()
+        first = self.hashed_alias if not self.alias else alias_hash(self.alias)
+        return tuple(dict.fromkeys(name for name in (first, *self.other_names) if name is not None))
 
     @property
     def alias_hash(self) -> int | None:
-        """Hash of the name by which it knows its record; None where it has the record's id, or names none."""
-        if self.record_id is not None or not self.alias:
-            return self.hashed_alias if self.record_id is None else None
-        return alias_hash(self.alias)
+        """The hash under which it waits: that of its name, or of all of them."""
+        names = self.names
+        return names_hash(names) if len(names) > 1 else next(iter(names), None)
 
     @property
     def follows(self) -> bool:
@@ -237,6 +251,20 @@ class JoinedVote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideVote:
+    """One vote of another system, as far as it is known here."""
+
+    id: str
+    """As that system calls it."""
+    changed_s: int
+    """When it was changed there, by its clock: Unix seconds."""
+    fid: str
+    """The vote that was made of it."""
+    alias: str | None
+    """The name by which that one knows its answer; None where it was no vote on an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngestBatch:
     """Everything between two positions of one spool."""
 
@@ -252,6 +280,10 @@ class IngestBatch:
     records: tuple[NewRecord, ...] = ()
     votes: tuple[NewVote, ...] = ()
     answers: tuple[NewAnswer, ...] = ()
+    fetched_from: str = ""
+    """The installation of another system whose votes are in `fetched`; empty: of none."""
+    fetched: tuple[OutsideVote, ...] = ()
+    """Which of its votes are known from now on: in the same transaction as what was made of them."""
 
 
 NO_POSITION: Final = (-1, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -10,6 +11,7 @@ __all__ = [
     "DAY_US",
     "HOUR_US",
     "NO_ID",
+    "SHORT_NAME",
     "alias_hash",
     "block_floor",
     "block_key",
@@ -18,12 +20,19 @@ __all__ = [
     "id_of_block",
     "id_time_us",
     "is_record_id",
+    "is_short",
+    "names_hash",
     "random_user_key",
     "task_alias_hash",
     "within",
 ]
 
 HOUR_US: Final = 3_600_000_000
+SHORT_NAME: Final = 8
+"""An alias of fewer characters may be a number that begins anew in each conversation: see `is_short`."""
+_SHORT_BITS: Final = 48
+_SHORT: Final = 0x7FFF
+"""How the hash of a short alias begins, and that of one long one in 65,536, which is then held to be short."""
 NO_ID: Final = "0" * 32
 """Before every id."""
 DAY_US: Final = 24 * HOUR_US
@@ -74,12 +83,23 @@ def is_record_id(text: str) -> bool:
 
 def alias_hash(alias: str) -> int:
     """Signed 64 bits under which an alias is found."""
-    return _signed64(_plain(alias))
+    hashed = _signed64(_plain(alias))
+    return hashed if len(alias) >= SHORT_NAME else hashed & (1 << _SHORT_BITS) - 1 | _SHORT << _SHORT_BITS
+
+
+def is_short(hashed: int) -> bool:
+    """Whether an alias with this hash is so short that answers of several conversations may have it."""
+    return hashed >> _SHORT_BITS == _SHORT
 
 
 def task_alias_hash(alias: str) -> int:
     """The same for an alias of a task: another one, so that no vote by that name goes to a task."""
     return _signed64(b"task\0" + _plain(alias))
+
+
+def names_hash(hashes: Sequence[int]) -> int:
+    """The same for several names of one record, of which some may be unknown: by it votes with this very list wait."""
+    return _signed64(b"names\0" + b",".join(b"%d" % hashed for hashed in hashes))
 
 
 def within(key: int, cluster: int) -> int:

@@ -84,6 +84,7 @@ __all__ = [
     "traffic",
     "user_past",
     "user_stats",
+    "vote_names",
 ]
 
 HOUR_S: Final = 3600
@@ -321,6 +322,16 @@ durations: Final = Table(
     Column("n", BigInteger, nullable=False),
     **NO_ROWID,
 )
+vote_names: Final = Table(
+    "vote_names",
+    metadata,
+    Column("hash", BigInteger, primary_key=True, autoincrement=False),
+    Column("place", SmallInteger, primary_key=True, autoincrement=False),
+    Column("name", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    **NO_ROWID,
+)
+Index("ix_vote_names_name", vote_names.c.name)
 outside_votes: Final = Table(
     "outside_votes",
     metadata,

@@ -16,6 +16,7 @@ from proxy.store.tables.incoming import (
     NewAnswer,
     NewRecord,
     NewVote,
+    OutsideVote,
     RecordFlag,
     SpoolPosition,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "NewAnswer",
     "NewRecord",
     "NewVote",
+    "OutsideVote",
     "Page",
     "Pruned",
     "RecordFilter",

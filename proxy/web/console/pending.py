@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from policies.ballots import FULL_TRUST
 from proxy.clock import Clock
+from proxy.store.ingest.words import hidden
 from proxy.store.tables.values import VoteView
 from proxy.web.votes import Vote
 
@@ -53,8 +55,11 @@ class PendingVotes:
         return [vote for vote in kept if vote.fid not in known]
 
     def joined(self, record_id: str, stored: Sequence[VoteView]) -> list[VoteView]:
-        """All votes on a record in the order in which they were given, the stored ones and those on their way."""
-        return sorted([*stored, *self.waiting(record_id, stored)], key=lambda vote: vote.fid)
+        """All votes on a record in the order in which they were given, the stored ones and those on their way, with
+        the comments that stand."""
+        votes = sorted([*stored, *self.waiting(record_id, stored)], key=lambda vote: vote.fid)
+        silent = hidden(votes)
+        return [replace(vote, comment=None if vote.fid in silent else vote.comment or None) for vote in votes]
 
 
 def _view(vote: Vote, fid: str, created_us: int) -> VoteView:

@@ -22,6 +22,7 @@ class Said:
 
     thumb: int | None = None
     correction: str | None = None
+    comment: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     """An empty value: taken away again."""
 
@@ -45,18 +46,19 @@ def said_by(votes: Iterable[VoteView], source: str) -> Said:
     said = Said()
     for vote in _mine(votes, source):
         if vote.retracted:
-            said = replace(said, thumb=None, correction=None)
+            said = replace(said, thumb=None, correction=None, comment=None)
         said = Said(
             thumb=said.thumb if vote.feedback is None else vote.feedback,
             correction=said.correction if vote.correction is None else vote.correction,
+            comment=said.comment if vote.comment is None else vote.comment,
             tags={**said.tags, **vote.tags},
         )
     return said
 
 
 def before_the_last(votes: Sequence[VoteView], source: str) -> Said | None:
-    """What this source said before it said something the last time, a comment aside, which nothing takes back; None
-    where it has said nothing else."""
+    """What this source said before it said something the last time; None where it has said nothing. A comment that a
+    later one has replaced is gone for good."""
     mine = [vote for vote in _mine(votes, source) if _can_be_undone(vote)]
     if not mine:
         return None
@@ -68,7 +70,8 @@ def _mine(votes: Iterable[VoteView], source: str) -> list[VoteView]:
 
 
 def _can_be_undone(vote: VoteView) -> bool:
-    return vote.feedback is not None or vote.correction is not None or vote.retracted or bool(vote.tags)
+    said = (vote.feedback, vote.correction, vote.comment)
+    return any(one is not None for one in said) or vote.retracted or bool(vote.tags)
 
 
 def given_tags(votes: Sequence[VoteView]) -> list[GivenTag]:
@@ -94,6 +97,8 @@ def votes_for(record_id: str, source: str, now: Said, wanted: Said) -> list[Vote
         fresh["feedback"] = wanted.thumb
     if wanted.correction is not None and wanted.correction != now.correction:
         fresh["correction"] = wanted.correction
+    if wanted.comment != now.comment or (wanted.comment is not None and "feedback" in fresh):
+        fresh["comment"] = wanted.comment or ""
     if fresh:
         says.append(fresh)
     tags = {name: wanted.tags.get(name, "") for name in {**now.tags, **wanted.tags}}

@@ -178,9 +178,7 @@ def _asked(record_id: str, votes: Sequence[VoteView], source: str, form: Mapping
         case "undo":
             before = before_the_last(votes, source)
             if before is None:
-                raise ValueError(
-                    "You have said nothing of this record under this name but comments, so nothing can be undone."
-                )
+                raise ValueError("You have said nothing of this record under this name, so nothing can be undone.")
             wanted = before
         case _:
             raise ValueError("Vote, say what it should have been, comment, or give a tag.")

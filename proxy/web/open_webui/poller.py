@@ -9,9 +9,9 @@ does not exist; and where much is missing at once, this is not even asked until 
 
 A vote that cannot be read keeps no other one waiting: it is asked for again, last.
 
-A vote is stored before it is noted as known, and its id follows from what it says: a controller that is killed in
-between fetches it again, and it counts once. What was changed in the very second of a look is asked for once more,
-for Open WebUI counts in seconds.
+A vote is noted as known in the transaction that stores it, so that a controller which is killed at any time can take it
+back later. Its id follows from what it says, so that what is fetched again counts once. What was changed in the very
+second of a look is asked for once more, for Open WebUI counts in seconds.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from proxy.clock import Clock
-from proxy.store.control.outside import OutsideVote
 from proxy.store.store import Store
-from proxy.store.tables.values import Applied, IngestBatch, NewVote
+from proxy.store.tables.values import Applied, IngestBatch, NewVote, OutsideVote
 from proxy.web.open_webui.api import OpenWebUI, OpenWebUIError
-from proxy.web.open_webui.reading import fid_of, said_in, taken_back
+from proxy.web.open_webui.reading import external_of, fid_of, said_in, taken_back
 from proxy.web.votes import redacted
 
 __all__ = ["OpenWebUIPoller"]
@@ -170,6 +169,8 @@ class OpenWebUIPoller:
         """Store some votes, and note that they are known; what is wrong with others is added to `ills`."""
         entries: list[dict[str, Any]] = []
         notes = []
+        older = [known[vote_id].fid for _, vote_id in fresh if vote_id in known]
+        stored = await self._store.outside.voters(older) if older else {}
         for changed_s, vote_id in fresh:
             try:
                 found = await self._ui.vote(vote_id)
@@ -192,9 +193,15 @@ class OpenWebUIPoller:
             says_something = said["feedback"] is not None or "comment" in said or before is not None
             if alias is not None and says_something and (before is None or before.fid != fid):
                 took_back = said["feedback"] is None and before is not None
-                entries.append({"fid": fid, "at_s": changed_s, "took_back": took_back, **said})
-        await self._keep(entries)
-        await self._store.outside.put(self._system, notes)
+                words = {} if before is None else {"comment": ""}  # what it said is what it says, or was taken back
+                entry = {"fid": fid, "at_s": changed_s, "took_back": took_back, **words, **said}
+                of_old = None if before is None else stored.get(before.fid)
+                entry["external"] = external_of(self._system, vote_id) if of_old is None else of_old.external
+                entries.append(entry)
+        if entries:
+            await self._keep(entries, notes)
+        else:
+            await self._store.outside.put(self._system, notes)
 
     async def _take_back(self, gone: Sequence[OutsideVote]) -> None:
         """Somebody has deleted them."""
@@ -209,16 +216,17 @@ class OpenWebUIPoller:
                 source=source,
                 retracted=True,
                 created_us=int(self._clock.now() * 1e6),
+                external=external,
             )
             for vote in gone
             if vote.fid in voters
-            for record_id, source in [voters[vote.fid]]
+            for record_id, source, external in [voters[vote.fid]]
         ]
         await self._store_votes(votes)
         await self._store.outside.remove(self._system, [vote.id for vote in gone])
 
-    async def _keep(self, entries: list[dict[str, Any]]) -> None:
-        if self._redact is not None and entries:
+    async def _keep(self, entries: list[dict[str, Any]], notes: Sequence[OutsideVote]) -> None:
+        if self._redact is not None:
             await redacted(entries, self._redact)
         await self._store_votes(
             [
@@ -228,16 +236,20 @@ class OpenWebUIPoller:
                     alias=entry["alias"],
                     source=entry["source"],
                     feedback=entry["feedback"],
-                    retracted=entry["took_back"],
+                    retracted=entry["took_back"] and not (entry["external"] and entry.get("comment")),
                     comment=entry.get("comment"),
+                    external=entry["external"],
                     tags=entry.get("tags", {}),
                     created_us=entry["at_s"] * 1_000_000,
                 )
                 for entry in entries
-            ]
+            ],
+            notes,
         )
 
-    async def _store_votes(self, votes: Sequence[NewVote]) -> None:
+    async def _store_votes(self, votes: Sequence[NewVote], notes: Sequence[OutsideVote] = ()) -> None:
         if votes:
-            batch = IngestBatch(writer="", segment=0, offset=0, votes=tuple(votes))
+            batch = IngestBatch(
+                writer="", segment=0, offset=0, votes=tuple(votes), fetched_from=self._system, fetched=tuple(notes)
+            )
             self._counted(await self._store.ingest.apply(batch))

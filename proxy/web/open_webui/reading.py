@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["fid_of", "said_in", "taken_back"]
+__all__ = ["external_of", "fid_of", "said_in", "taken_back"]
 
 _MOST_COMMENT: Final = 10_000
 _MOST_TAG: Final = 200
@@ -60,6 +60,12 @@ def fid_of(system: str, vote_id: str, said: Mapping[str, Any], changed_s: int, *
     if before is None or before[:12] != at or before == same:
         return same
     return f"{at}7{min(_VERSIONS, version + 1):03x}8{digest[:15]}"
+
+
+def external_of(system: str, vote_id: str) -> int:
+    """The id under which the vote stands here: the same person may have voted by another tool, too."""
+    digest = blake2b(orjson.dumps([system, vote_id]), digest_size=8, person=b"open webui vote").digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def taken_back(fid: str) -> str:

@@ -56,12 +56,12 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
             )
             for name, value in taker.batch(list(given.items()), "scores")
         ]
-        await taker.take_all([partial(one.vote, taker.names) for one in scores])
+        await taker.take_most([partial(one.vote, taker.names) for one in scores], "scores")
         return JsonResponse({"data": None, "error": None})
 
     return [
-        taker.route("POST", "/-/helicone/v1/request/{id}/feedback", rate),
-        taker.route("POST", "/-/helicone/v1/request/{id}/score", score),
+        taker.route("POST", "/-/helicone/v1/request/{id:path}/feedback", rate),
+        taker.route("POST", "/-/helicone/v1/request/{id:path}/score", score),
     ]
 
 

@@ -49,7 +49,7 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
     route = api.taker.route
     return [
         route("POST", f"{_BASE}/scores", api.scores),
-        route("DELETE", f"{_BASE}/scores/{{id}}", api.delete),
+        route("DELETE", f"{_BASE}/scores/{{id:path}}", api.delete),
         route("POST", f"{_BASE}/ingestion", api.ingestion),
         route("POST", f"{_BASE}/otel/v1/traces", api.traces),
         route("GET", f"{_BASE}/projects", api.projects),
@@ -130,8 +130,9 @@ class _Langfuse:
 def _vote(score: Mapping[str, Any], taker: Taker) -> Vote:
     if not score["valid"]:
         raise VoteError("body", "not an object; send a score with traceId, name and value")
-    trace, session = first_text(score.get("traceId")), first_text(score.get("sessionId"))
-    if trace is None and session is None:
+    answer = first_text(score.get("observationId")), first_text(score.get("traceId"))
+    session = first_text(score.get("sessionId"))
+    if answer == (None, None) and session is None:
         raise VoteError("traceId", "missing; a score is kept for a trace (traceId) or a session (sessionId)")
     name = first_text(score.get("name"))
     if name is None:
@@ -142,7 +143,7 @@ def _vote(score: Mapping[str, Any], taker: Taker) -> Vote:
         system=_SYSTEM,
         name=name,
         value=_value(score),
-        record_id=trace,
+        other_names=answer,
         session=session,
         user=first_text(metadata.get("userId"), metadata.get("user_id"), metadata.get("user")),
         comment=score.get("comment"),

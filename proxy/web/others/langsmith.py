@@ -54,8 +54,8 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
         ("POST", "/feedback/tokens", api.tokens),
         ("POST", "/feedback/tokens/{token}", api.presigned_post),
         ("GET", "/feedback/tokens/{token}", api.presigned_get),
-        ("PATCH", "/feedback/{id}", api.update),
-        ("DELETE", "/feedback/{id}", api.delete),
+        ("PATCH", "/feedback/{id:path}", api.update),
+        ("DELETE", "/feedback/{id:path}", api.delete),
         ("POST", "/runs/multipart", api.multipart),
         ("POST", "/runs/batch", api.runs),
         ("POST", "/runs", api.runs),
@@ -102,11 +102,15 @@ class _LangSmith:
         self.taker.admit(request)
         body = await read_body(request, _MAX_RUNS_BYTES)
         parts = self.taker.batch(list(_feedback_parts(body, request.headers.get("content-type", ""))), "feedback")
-        items = [as_object(read_document(part, "application/json", trusted=True), "feedback") for part in parts]
-        await self.taker.take_all(
-            [self._draft(item, first_text(item.get("id")) or self.taker.new_id()) for item in items]
-        )
-        return JsonResponse({"message": f"{len(items)} feedback kept; runs are not"}, 202)
+        await self.taker.take_most([partial(self._of_part, part) for part in parts], "feedback")
+        return JsonResponse({"message": f"{len(parts)} feedback kept; runs are not"}, 202)
+
+    def _of_part(self, part: bytes) -> Vote:
+        try:
+            item = as_object(read_document(part, "application/json", trusted=True), "feedback")
+        except ApiError as exc:
+            raise VoteError("feedback", str(exc)) from exc
+        return self._draft(item, first_text(item.get("id")) or self.taker.new_id())()
 
     async def runs(self, request: Request) -> Response:
         self.taker.admit(request)
@@ -176,8 +180,9 @@ class _LangSmith:
 
 
 def _vote(item: Mapping[str, Any], feedback_id: str, names: Names) -> Vote:
-    run, key = first_text(item.get("run_id"), item.get("trace_id")), first_text(item.get("key"))
-    if run is None:
+    answer = first_text(item.get("run_id")), first_text(item.get("trace_id"))
+    key = first_text(item.get("key"))
+    if answer == (None, None):
         raise VoteError("run_id", "missing; a vote is on one run")
     if key is None:
         raise VoteError("key", "missing; the key says what the score means")
@@ -188,7 +193,7 @@ def _vote(item: Mapping[str, Any], feedback_id: str, names: Names) -> Vote:
         system=_SYSTEM,
         name=key,
         value=_value(item),
-        record_id=run,
+        other_names=answer,
         user=first_text(*(metadata.get(name) for name in _USER), origin.get("user_id")),
         comment=item.get("comment"),
         correction=item.get("correction"),

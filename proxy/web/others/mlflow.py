@@ -87,7 +87,7 @@ def _score(assessment: Mapping[str, Any], trace: str, id: str) -> SentScore:
         system=_SYSTEM,
         name=name,
         value=as_object(assessment.get("feedback") or {}, "feedback").get("value", expectation),
-        record_id=trace,
+        other_names=(first_text(assessment.get("span_id")), trace),
         user=first_text(source.get("source_id")),
         comment=assessment.get("rationale"),
         correction=expectation if name == _RIGHT_ANSWER else None,

@@ -1,9 +1,9 @@
 """POST /-/otlp/v1/logs and /-/otlp/v1/traces: votes as OpenTelemetry's GenAI conventions have them.
 
-An event `gen_ai.evaluation.result` names the answer by `gen_ai.response.id`, else by its trace. What it says is a vote
-where its name is one of `feedback.thumb_names` or `feedback.score_names`, else it is kept as a comment; what a model or
-a program says is never anybody's thumb. All else that arrives is accepted and ignored, so that a collector may send
-everything here.
+An event `gen_ai.evaluation.result` names the answer by `gen_ai.response.id`, by its span and by its trace: the first of
+them that is known tells which one is meant. What it says is a vote where its name is one of `feedback.thumb_names` or
+`feedback.score_names`, else it is kept as a comment; what a model or a program says is never anybody's thumb. All else
+that arrives is accepted and ignored, so that a collector may send everything here.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _MOST_BYTES: Final = 20 << 20
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _SYSTEM: Final = "otlp"
 _MOST_NAME: Final = 200
+_ANSWERS: Final = ("ratchet.record_id", "gen_ai.response.id")
+"""The first is in what Ratchet itself sends out, so that whoever evaluates that may name it."""
 _VOTERS: Final = ("user.id", "enduser.id", "gen_ai.evaluation.user.id")
 _KINDS: Final = ("gen_ai.evaluation.source.type", "gen_ai.evaluation.evaluator.type", "evaluator.type",
                  "evaluator.kind", "annotator_kind", "annotator.kind", "source_type")  # fmt: skip
@@ -89,7 +91,8 @@ class _OtlpEndpoint:
         refused = []
         for begin in range(0, len(evaluations), most):
             drafts = [partial(_vote, one, self._taker.names) for one in evaluations[begin : begin + most]]
-            refused += [str(one) for one in await self._taker.take(drafts) if isinstance(one, ApiError)]
+            taken = enumerate(await self._taker.take(drafts), begin + 1)
+            refused += [f"evaluation {n} of {len(evaluations)}: {one}" for n, one in taken if isinstance(one, ApiError)]
         return len(refused), refused[0] if refused else ""
 
     def _failed(self, refusal: ApiError, kind: str) -> Response:
@@ -109,7 +112,8 @@ def _vote(one: Evaluation, names: Names) -> Vote:
     """Raises VoteError where it names no answer, or says nothing."""
     said = {name.removeprefix("gen_ai.evaluation."): value for name, value in one.attributes.items()}
     name = (first_text(said.get("name")) or "evaluation")[:_MOST_NAME]
-    answer = one.attributes.get("gen_ai.response.id") or one.trace_id
+    given = [first_text(one.attributes.get(place)) for place in _ANSWERS]
+    answer = [id for id in (*given, one.span_id, one.trace_id) if id]
     if not answer:
         raise VoteError("gen_ai.response.id", f"missing, and so is the trace: {name!r} is about no answer")
     values = [said[place] for place in ("score.value", "score.label") if said.get(place) is not None]
@@ -121,8 +125,10 @@ def _vote(one: Evaluation, names: Names) -> Vote:
         system=_SYSTEM,
         name=name,
         value=(meant[:1] or values[-1:] or [None])[0],
-        record_id=answer,
-        user=voter,
+        record_id=answer[0],
+        other_names=tuple(answer[1:]),
+        user=voter or _SYSTEM,
+        id="\0".join((*answer, name, voter or "")),
         comment=said.get("explanation"),
         by=_machine(one.attributes),
         tags={"service": one.service},

@@ -25,6 +25,8 @@ class Evaluation:
     """Texts, numbers and truth values by name; others are left out."""
     trace_id: str = ""
     """32 hex digits; empty where there is none."""
+    span_id: str = ""
+    """16 of the span that is judged: the one that the event is of, or its parent."""
     service: str = ""
     """`service.name` of whoever sent it."""
     scope: str = ""
@@ -69,12 +71,10 @@ def from_protobuf(message: Any, signal: Signal) -> list[Evaluation]:
                 events = [(one.event_name, one.attributes)] if signal == "logs" else [
                     (event.name, event.attributes) for event in one.events
                 ]  # fmt: skip
-                trace_id = one.trace_id.hex()
+                at = {"trace_id": _id(one.trace_id.hex(), 32), "span_id": _id(one.span_id.hex(), 16)}
                 for name, attributes in events:
                     if _is_evaluation(name, values := _values(attributes)):
-                        found.append(
-                            Evaluation(attributes=values, trace_id=_id(trace_id), service=service, scope=scope)
-                        )
+                        found.append(Evaluation(attributes=values, service=service, scope=scope, **at))
     return found
 
 
@@ -92,17 +92,15 @@ def _evaluations_in_logs(document: Mapping[str, Any]) -> Iterator[Evaluation]:
     for service, scope, record in _leaves(document, "resourceLogs", "scopeLogs", "logRecords"):
         values = _json_values(record.get("attributes"))
         if _is_evaluation(record.get("eventName"), values):
-            trace_id = _id(_text(record.get("traceId")).lower())
-            yield Evaluation(attributes=values, trace_id=trace_id, service=service, scope=scope)
+            yield Evaluation(attributes=values, service=service, scope=scope, **_place(record))
 
 
 def _evaluations_in_spans(document: Mapping[str, Any]) -> Iterator[Evaluation]:
     for service, scope, span in _leaves(document, "resourceSpans", "scopeSpans", "spans"):
-        trace_id = _id(_text(span.get("traceId")).lower())
         for event in _objects(span.get("events")):
             values = _json_values(event.get("attributes"))
             if _is_evaluation(event.get("name"), values):
-                yield Evaluation(attributes=values, trace_id=trace_id, service=service, scope=scope)
+                yield Evaluation(attributes=values, service=service, scope=scope, **_place(span))
 
 
 def _leaves(
@@ -140,8 +138,14 @@ def _is_evaluation(name: Any, attributes: Mapping[str, Any]) -> bool:
     return name == EVENT or (not name and attributes.get("event.name") == EVENT)
 
 
-def _id(hexadecimal: str) -> str:
-    return hexadecimal if len(hexadecimal) == 32 and hexadecimal.strip("0") else ""
+def _place(of: Mapping[str, Any]) -> dict[str, str]:
+    """The trace and the span of a record or span in JSON."""
+    given = (("trace_id", "traceId", 32), ("span_id", "spanId", 16))
+    return {name: _id(_text(of.get(key)).lower(), digits) for name, key, digits in given}
+
+
+def _id(hexadecimal: str, digits: int) -> str:
+    return hexadecimal if len(hexadecimal) == digits and hexadecimal.strip("0") else ""
 
 
 def _text(value: Any) -> str:

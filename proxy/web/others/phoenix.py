@@ -35,7 +35,7 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
         async def annotate(request: Request) -> Response:
             document = as_object(await taker.document(request), "body")
             items = taker.batch(document.get("data"), "data")
-            kept = await taker.take_all([partial(_vote, item, f"{subject}_id", taker.names) for item in items])
+            kept = await taker.take_most([partial(_vote, item, f"{subject}_id", taker.names) for item in items], "data")
             return JsonResponse({"data": [{"id": fid} for fid in kept]})
 
         return taker.route("POST", f"/-/phoenix/v1/{subject}_annotations", annotate)

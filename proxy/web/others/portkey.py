@@ -40,7 +40,7 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
         items = taker.batch(document, "body") if isinstance(document, list) else [document]
         ids = [taker.new_id() for _ in items]
         drafts = [partial(_vote, item, id, taker.names) for item, id in zip(items, ids, strict=True)]
-        await taker.take_all(drafts)
+        await taker.take_most(drafts, "body")
         return _answer("Feedback successfully saved", ids)
 
     async def update(request: Request) -> Response:
@@ -52,7 +52,7 @@ def routes(box: BallotBox) -> Sequence[BaseRoute]:
 
     return [
         taker.route("POST", "/-/portkey/v1/feedback", create),
-        taker.route("PUT", "/-/portkey/v1/feedback/{id}", update),
+        taker.route("PUT", "/-/portkey/v1/feedback/{id:path}", update),
     ]
 
 

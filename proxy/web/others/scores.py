@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from proxy.web.others.names import Names, as_note, as_text
-from proxy.web.votes import Vote, VoteError, parse_vote
+from proxy.web.votes import MAX_ID, Vote, VoteError, parse_vote
 
 __all__ = ["SentScore", "as_object", "external_id", "first_text", "removal"]
 
@@ -34,6 +34,8 @@ class SentScore:
     thumb: int | None = None
     """What it is, where that needs no name."""
     record_id: str | None = None
+    other_names: tuple[str | None, ...] = ()
+    """What else its system calls the same answer: each is tried where those before it are unknown."""
     session: str | None = None
     """The conversation that it is about, where it names no answer."""
     user: str | None = None
@@ -56,11 +58,13 @@ class SentScore:
             item["comment"] = note[: _LONGEST["comment"]]
         if not said and note is None:
             raise VoteError("value", "neither a value nor a comment; there is nothing to keep")
-        if self.record_id is None and self.session is not None:
+        called = self._names()
+        if not called and self.session is not None:
             item |= {"conversation": self.session, "user": self.user}
         else:
-            item["record_id"] = self.record_id
-        return parse_vote(item, external=None if self.id is None else external_id(self.system, self.id))
+            item["record_id"] = called[0] if called else None
+        external = None if self.id is None else external_id(self.system, self.id)
+        return parse_vote(item, external=external, other_names=called[1:])
 
     def change(self, names: Names) -> Vote:
         """A change of the vote under its id: what it does not say stays. Raises VoteError."""
@@ -77,10 +81,15 @@ class SentScore:
     def _counts(self, names: Names) -> dict[str, Any]:
         person = self.by is None
         said = names.meaning(self.name, self.value, person=person) if self.thumb is None else {"feedback": self.thumb}
-        if self.record_id is None and self.session is not None:
+        if not self._names() and self.session is not None:
             return {key: value for key, value in said.items() if key == "feedback"}
         correction = _correction(self.correction) if person else None
         return said if correction is None else said | {"correction": correction}
+
+    def _names(self) -> list[str]:
+        """All that it has, each once; what is too long to be any record's only where there is nothing else."""
+        names = list(dict.fromkeys(name for name in (self.record_id, *self.other_names) if name))
+        return [name for name in names if len(name) <= MAX_ID] or names
 
     def _source(self) -> str:
         source = self.user or self.id or self.system

@@ -29,6 +29,8 @@ Shape = Callable[[int, str], Mapping[str, Any]]
 Handler = Callable[[Request], Awaitable[Response]]
 Draft = Callable[[], Vote]
 """Makes a vote of what was sent, or raises VoteError."""
+_MOST_TOLD: Final = 5
+"""Votes of one list of which an answer says why they are refused."""
 _KEY_HEADERS: Final = ("x-api-key", "api_key", "x-portkey-api-key", "helicone-auth")
 
 
@@ -106,6 +108,20 @@ class Taker:
                 raise checked
             groups.append(checked)
         return await self.box.keep(groups) if groups else []
+
+    async def take_most(self, drafts: Sequence[Draft], where: str) -> list[str]:
+        """The same for a list, `where` in the body: those that are votes are kept whatever the others are; raises
+        ApiError that names the others."""
+        taken = await self.take(drafts)
+        refused = [(n, one) for n, one in enumerate(taken) if isinstance(one, ApiError)]
+        if not refused:
+            return [one for one in taken if isinstance(one, str)]
+        if len(taken) == 1:
+            raise refused[0][1]
+        told = "; ".join(f"{where}[{n}]: {one}" for n, one in refused[:_MOST_TOLD])
+        more = f"; and {len(refused) - _MOST_TOLD} more" if len(refused) > _MOST_TOLD else ""
+        message = f"{told}{more}; {len(taken) - len(refused)} of {len(taken)} were kept, and need not come again"
+        raise ApiError(refused[0][1].status, message, field=f"{where}[{refused[0][0]}]")
 
     def new_id(self) -> str:
         """An id for what its client gave none: 32 hex digits."""

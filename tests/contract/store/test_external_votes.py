@@ -15,7 +15,7 @@ from proxy.clock import ManualClock
 from proxy.store.ingest.facts import VoteSummary
 from proxy.store.store import Store
 from proxy.store.tables.keys import alias_hash
-from proxy.store.tables.schema import conversation_votes, feedback
+from proxy.store.tables.schema import conversation_votes, feedback, vote_names
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordView, VoteCounts
 from tests.harness.exchanges import exchange, new_id
 
@@ -199,21 +199,23 @@ async def test_what_came_before_the_vote_that_it_is_about_goes_with_it_where_the
         events = [
             clients.vote(f"one-{n}"),
             clients.vote(f"two-{n}"),
-            clients.removal() if removed else clients.change(feedback=-1),
+            clients.removal() if removed else clients.change(feedback=-1, comment="no"),
         ]
         await clients.come(one, two)
         await clients.come_one_by_one([replace(events[place], external=n) for place in order])
         await clients.come(replace(events[order[-1]], external=n))  # delivered again
         thumbs = [(await clients.view(record)).row.feedback for record in (one, two)]
         assert thumbs == [None, None if removed else -1.0], order
+        said = [[vote.comment for vote in (await clients.view(r)).votes if vote.comment] for r in (one, two)]
+        assert said == [[], [] if removed else ["no"]], order
     assert await clients.counted() == (VoteCounts() if removed else VoteCounts(negative=6))
 
 
 async def test_the_next_answer_of_the_same_turn_takes_the_vote_with_it(clients: Clients) -> None:
-    asked, answered = clients.record("turn-1"), clients.record("turn-1")
-    await clients.come(asked, clients.vote())
+    asked, answered = clients.record("the-turn"), clients.record("the-turn")
+    await clients.come(asked, clients.vote("the-turn"))
     await clients.come(answered)
-    await clients.come(clients.vote(feedback=-1))
+    await clients.come(clients.vote("the-turn", feedback=-1))
     assert [(await clients.view(record)).row.feedback for record in (asked, answered)] == [None, -1.0]
 
 
@@ -254,3 +256,78 @@ def test_what_is_not_believed_of_a_vote_is_not_believed_of_its_changes() -> None
     summary = VoteSummary.of([change, thumb])
     assert (summary.negative, summary.positive, summary.correction) == (1, 0, None)
     assert VoteSummary.of([change]).count == 0
+
+
+async def names_kept(store: Store) -> int:
+    async with store._db.read() as connection:
+        return int(await connection.scalar(sa.select(sa.func.count()).select_from(vote_names)) or 0)
+
+
+async def test_of_several_names_the_first_that_is_known_is_meant_and_any_is_waited_for(clients: Clients) -> None:
+    given = {"other_names": (alias_hash("the-span"), alias_hash("the-trace"))}
+    traced, spanned = clients.record("the-trace"), clients.record("the-trace", "the-span")
+    await clients.come(traced, spanned, clients.vote("answer-1", external=1, **given))
+    assert [(await clients.view(record)).row.feedback for record in (traced, spanned)] == [None, 1.0]
+    assert await names_kept(clients.store) == 0
+
+    early = [clients.vote("answer-2", external=n, other_names=(alias_hash(f"trace-{n}"),)) for n in (2, 3)]
+    change = replace(clients.change(feedback=-1, comment="no"), external=3)
+    assert await clients.come(*early, change) == 3
+    by_trace, by_name = clients.record("trace-3"), clients.record("answer-2")
+    assert await clients.come(by_trace) == 0
+    assert await clients.come(by_name) == 0
+    assert [(await clients.view(record)).row.feedback for record in (by_trace, by_name)] == [-1.0, 1.0]
+    assert await clients.counted() == VoteCounts(positive=2, negative=1)
+    await clients.come(replace(clients.removal(), external=3))
+    assert await clients.counted() == VoteCounts(positive=2)
+
+
+async def test_a_records_own_id_is_a_name_as_any_that_whoever_takes_its_exported_trace_has(clients: Clients) -> None:
+    here, late = clients.record(), clients.record()
+    span = {"other_names": (alias_hash("00f067aa0ba902b7"),)}
+    by_id = [
+        clients.vote(r.id, external=10 * n + (r is late), own_id=r.id, **(span if n % 2 else {}))
+        for n in range(4)
+        for r in (here, late)
+    ]
+    await clients.come(here)
+    assert await clients.come(*by_id) == 4
+    assert await clients.come(late) == 0
+    assert [len((await clients.view(record)).votes) for record in (here, late)] == [4, 4]
+
+
+async def test_a_name_of_several_people_leaves_the_others_that_a_vote_gives(clients: Clients) -> None:
+    names = {"other_names": (alias_hash("my-trace"),)}
+    mine, theirs = clients.record("chatcmpl-0", "my-trace", user=5), clients.record("chatcmpl-0", user=6)
+    await clients.come(mine, theirs, clients.vote("chatcmpl-0", **names))
+    assert (await clients.view(mine)).row.feedback == 1.0
+    later = clients.vote("chatcmpl-0", -1, external=2, other_names=(alias_hash("later-trace"),))
+    assert await clients.come(later) == 1, "not one of several people's yet: the other name may still come"
+    await clients.come(theirs := clients.record("later-trace", user=6))
+    assert (await clients.view(theirs)).row.feedback == -1.0
+
+
+async def test_votes_that_wait_for_any_of_several_names_go_with_the_user_who_has_one(clients: Clients) -> None:
+    gone = clients.record("the-trace")
+    waiting = clients.vote("answer-1", source="bob", other_names=(alias_hash("the-trace"),))
+    assert await clients.come(waiting) == 1
+    await clients.store.deletion.delete_user(5, at_us=clients.now_us)  # while its record is in a spool yet
+    await clients.come(gone)
+    async with clients.store._db.read() as connection:
+        assert not (await connection.execute(sa.select(feedback.c.fid))).all()
+    assert await names_kept(clients.store) == 0
+
+
+@pytest.mark.parametrize(("later", "counts"), [({"conversation": 8}, None), ({"conversation": 7}, 1.0)])
+async def test_a_short_name_is_one_answers_until_another_conversation_has_it(
+    clients: Clients, later: dict[str, int], counts: float | None
+) -> None:
+    """As of an application that numbers the messages of each conversation."""
+    first = replace(clients.record("1"), conversation=7)
+    await clients.come(first, clients.vote("1"))
+    assert (await clients.view(first)).row.feedback == 1.0
+    second = replace(clients.record("1"), **later)  # type: ignore[arg-type]
+    await clients.come(second)
+    await clients.come(clients.vote("1", external=2))
+    assert (await clients.view(second)).row.feedback == counts
+    assert await clients.store.ingest.ambiguous(["1"]) == (frozenset("1") if counts is None else frozenset())

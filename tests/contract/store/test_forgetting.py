@@ -36,7 +36,10 @@ async def test_votes_that_wait_go_with_their_record_whichever_of_them_comes_firs
 ) -> None:
     now_us, rng = int(clock.now() * 1e6), random.Random(1)
     made = [exchange(now_us - 9_000_000 + n, rng, user_hash=n % 2, aliases=(f"chatcmpl-{n}",)) for n in range(4)]
-    early = [vote(record.id, now_us, rng, comment=f"{record.user_hash} by id {n}") for n, record in enumerate(made)]
+    early = [
+        vote(record.id, now_us, rng, source="by id", comment=f"{record.user_hash} by id {n}")
+        for n, record in enumerate(made)
+    ]
     early += [
         vote(None, now_us, rng, alias=f"chatcmpl-{n}", comment=f"{record.user_hash} by name {n}")
         for n, record in enumerate(made)

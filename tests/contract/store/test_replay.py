@@ -32,6 +32,9 @@ TERMS = Terms(l95_s=1.0, icc=0.2)
 SECOND_US = 1_000_000
 
 
+OTHER_DATABASE = full("this story on the other database")
+
+
 def close(got: ArmStats, want: ArmStats) -> bool:
     """The same but for the rounding of sums in another order."""
     return (got.requests, got.moments.users) == (want.requests, want.moments.users) and (
@@ -113,16 +116,13 @@ STORIES: dict[str, tuple[float, dict[str, Any]]] = {
 }
 
 
-_OTHER = full("this story on the other database")
-
-
 @pytest.mark.parametrize(
     ("store_url", "action"),
     [
         ("sqlite", "RollBack"),
         ("postgresql", "Reject"),
-        pytest.param("postgresql", "RollBack", marks=_OTHER),
-        pytest.param("sqlite", "Reject", marks=_OTHER),
+        pytest.param("postgresql", "RollBack", marks=OTHER_DATABASE),
+        pytest.param("sqlite", "Reject", marks=OTHER_DATABASE),
     ],
     indirect=["store_url"],
 )
@@ -165,6 +165,7 @@ def quick_s(tmp_path_factory: pytest.TempPathFactory) -> float:
         return beside.submit(asyncio.run, play()).result()
 
 
+@pytest.mark.parametrize("store_url", ["sqlite", pytest.param("postgresql", marks=OTHER_DATABASE)], indirect=True)
 async def test_another_rule_ends_a_test_when_a_loop_that_had_it_would_have(
     store: Store, clock: ManualClock, tmp_path: Path, quick_s: float
 ) -> None:
@@ -177,6 +178,7 @@ async def test_another_rule_ends_a_test_when_a_loop_that_had_it_would_have(
     assert abs(test.decision.at - patient.began - quick_s) <= CHECK_S
 
 
+@pytest.mark.parametrize("store_url", [pytest.param("sqlite", marks=OTHER_DATABASE), "postgresql"], indirect=True)
 async def test_a_promotion_ends_as_it_did_and_what_cannot_be_known_is_said(
     store: Store, clock: ManualClock, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from proxy.loop.build import rules_of
 from proxy.loop.codec import from_json
 from proxy.loop.look.carriers import Voters
 from proxy.store.store import Store
-from tests.contract.store.test_replay import close
+from tests.contract.store.test_replay import OTHER_DATABASE, close
 from tests.harness.story import CHECK_S, Story
 
 RAMP = (0.1, 0.2, 0.5)
@@ -41,6 +41,7 @@ async def ramp(store: Store, clock: ManualClock, root: Path) -> Story:
     return await story.watch(minutes=20, broken=True)
 
 
+@pytest.mark.parametrize("store_url", [pytest.param("sqlite", marks=OTHER_DATABASE), "postgresql"], indirect=True)
 async def test_a_ramp_a_promotion_and_its_end_come_out_as_they_did(
     store: Store, clock: ManualClock, tmp_path: Path
 ) -> None:
@@ -166,6 +167,7 @@ async def assert_other_watches_are_told(story: Story) -> None:
     assert (worse.decision.action, worse.watch) == ("Reject", None)
 
 
+@pytest.mark.parametrize("store_url", ["sqlite", pytest.param("postgresql", marks=OTHER_DATABASE)], indirect=True)
 async def test_a_watch_in_parts_comes_out_as_it_did(store: Store, clock: ManualClock, tmp_path: Path) -> None:
     """With votes that came late for the part before."""
     story = Story(store, clock, tmp_path, better_by=0.25, watch_hours=0.2)

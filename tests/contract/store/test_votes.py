@@ -6,11 +6,13 @@ import random
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 from proxy.clock import ManualClock
 from proxy.store.ingest import batch as ingest
 from proxy.store.ingest.facts import RecordFacts
 from proxy.store.store import Store
+from proxy.store.tables.schema import feedback
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordView, VoteCounts
 from tests.harness.exchanges import exchange, vote
 
@@ -113,6 +115,34 @@ async def test_sources_are_counted_apart(story: Story) -> None:
     await story.votes(story.vote("ann", 1), story.vote("bob", -1), story.vote("cas", 0))
     assert await story.counts() == (0.0, VoteCounts(positive=1, negative=1, neutral=1))
     assert (await story.store.traffic.totals()).voted == 1
+
+
+async def test_a_comment_that_is_replaced_or_taken_back_is_nowhere_any_more(story: Story) -> None:
+    async def stored() -> list[str]:
+        async with story.store._db.read() as connection:
+            return sorted(text for text in await connection.scalars(sa.select(feedback.c.comment)) if text)
+
+    async def shown() -> list[str | None]:
+        return [vote.comment for vote in (await story.view()).votes if vote.comment]
+
+    first, bobs = story.vote(comment="my phone is 555"), story.vote("bob", comment="fine")
+    second, gone = story.vote(comment="in short"), story.vote(feedback=None, retracted=True)
+    await story.votes(second)
+    await story.arrives()
+    await story.votes(first, bobs)
+    assert await stored() == await shown() == ["fine", "in short"]
+    async with story.store._db.write() as connection:  # as a version before this one has left it
+        await connection.execute(sa.update(feedback).where(feedback.c.fid == first.fid).values(comment=first.comment))
+    assert await shown() == ["fine", "in short"]
+    await story.votes(gone)
+    assert await stored() == await shown() == ["fine"]
+    alone = NewVote(
+        fid=gone.fid[:-1] + "0", record_id=None, user_hash=5, conversation=7, whole=True, feedback=1, comment="all well"
+    )
+    await story.votes(alone)
+    assert await stored() == ["all well", "fine"]
+    await story.votes(replace(alone, fid=gone.fid[:-1] + "f", feedback=None, comment=None, retracted=True))
+    assert await stored() == ["fine"]
 
 
 async def test_a_comment_alone_leaves_the_thumb(story: Story) -> None:

@@ -87,3 +87,39 @@ async def test_two_hosts_at_once_place_a_vote_on_a_conversation(
     assert sums[at : at + 2] == (1, 1)
     await gate.close()
     await other.close()
+
+
+async def test_two_hosts_at_once_store_one_vote_of_another_system_for_two_answers(
+    store_url: str, store: Store, clock: ManualClock
+) -> None:
+    """It has moved: it is on the later one alone, and taken back by its id wherever it is."""
+    rng, now_us = random.Random(5), int(clock.now() * 1e6)
+    one, two = (exchange(now_us + n, rng, quality=0.5) for n in (1, 2))
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=(one, two)))
+    given = [
+        NewVote(fid=new_id(now_us + n, rng), record_id=record.id, source="ann", feedback=1, external=77)
+        for n, record in ((1000, one), (2000, two))
+    ]
+    other = await Store.open(store_url, clock=clock)
+    gate = await asyncpg.connect(store_url)
+    await gate.execute(GATE)
+    await gate.execute("select pg_advisory_lock(1)")
+    here = IngestBatch(writer="w0-1-1", segment=0, offset=1, votes=(given[1],))
+    there = IngestBatch(writer="w0-2-2", segment=0, offset=1, votes=(given[0],))
+    waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+    storing = asyncio.create_task(store.ingest.apply(here))
+    while await gate.fetchval(waiting) < 1:
+        await asyncio.sleep(0.01)
+    voting = asyncio.create_task(other.ingest.apply(there))
+    while await gate.fetchval(waiting) < 2:
+        await asyncio.sleep(0.01)
+    await gate.execute("select pg_advisory_unlock(1)")
+    assert [len(applied.votes) for applied in await asyncio.gather(storing, voting)] == [1, 1]
+    found = [await store.records.get(record.id) for record in (one, two)]
+    assert [view and view.row.feedback for view in found] == [None, 1.0]
+    gone = NewVote(fid=new_id(now_us + 3000, rng), record_id=None, retracted=True, external=77)
+    await other.ingest.apply(IngestBatch(writer="w0-2-2", segment=0, offset=2, votes=(gone,)))
+    found = [await store.records.get(record.id) for record in (one, two)]
+    assert [view and view.row.feedback for view in found] == [None, None]
+    await gate.close()
+    await other.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,12 @@ MESSY = st.recursive(
                          "url", "messages", "weight", "tool_call_id"]), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
-ASKED: dict[str, Consumer] = {name: CONSUMERS[name](None) for name in CONSUMERS}
+
+
+@cache
+def asked() -> list[Consumer]:
+    """Every consumer, made once; one of them loads a library that takes a second."""
+    return [make(None) for make in CONSUMERS.values()]
 
 
 FIELDS = ("messages", "tools", "prompt", "completion", "chosen", "rejected", "label", "input", "preferred_output")
@@ -223,5 +229,5 @@ FIELDS = ("messages", "tools", "prompt", "completion", "chosen", "rejected", "la
 
 @given(line=st.dictionaries(st.sampled_from([*FIELDS, "non_preferred_output"]), MESSY, max_size=6))
 def test_nothing_in_a_line_stops_a_check(line: dict[str, Any]) -> None:
-    for consumer in ASKED.values():
+    for consumer in asked():
         assert all(isinstance(message, str) for message in consumer.problems(line))

@@ -131,21 +131,34 @@ def test_two_votes_at_once_are_taken_one_after_the_other(admin: Admin) -> None:
     assert record_of(admin, record)["feedback"] == 1, "each undo has undone the one before it"
 
 
-def test_a_comment_stays_and_bars_no_undo_of_what_was_said_before_it(admin: Admin) -> None:
+def test_a_comment_is_undone_as_a_vote_is_and_goes_with_one_that_is_taken_back(admin: Admin) -> None:
     record = unvoted(admin)
-    give(admin, record, act="say", comment="Hm.")
-    admin.ingest()
-    assert give(admin, record, act="undo").status == 422
-    give(admin, record, act="up")
-    admin.ingest()
-    give(admin, record, act="say", comment="On the whole.")
+
+    def comments() -> list[str]:
+        return [vote["comment"] for vote in votes_of(admin, record) if vote["comment"]]
+
+    for act, words, thumb, left in (
+        ("up", "", 1, []),
+        ("say", "Hm.", 1, ["Hm."]),
+        ("undo", "", 1, []),
+        ("say", "On the whole.", 1, ["On the whole."]),
+        ("say", "All in all.", 1, ["All in all."]),
+        ("down", "", -1, []),
+        ("say", "No.", -1, ["No."]),
+        ("undo", "", -1, []),
+    ):
+        assert give(admin, record, act=act, comment=words).status == 200
+        admin.ingest()
+        assert (record_of(admin, record)["feedback"], comments()) == (thumb, left), (act, words)
+    fresh = unvoted(admin)
+    give(admin, fresh, act="say", comment="Hm.")
     admin.ingest()
     headers = {"cookie": "ratchet_who=ann"}
-    assert b"Undo my last" in request(admin.url, f"/records/{record}", headers=headers).body
-    give(admin, record, act="undo")
+    assert b"Undo my last" in request(admin.url, f"/records/{fresh}", headers=headers).body
+    give(admin, fresh, act="undo")
     admin.ingest()
-    assert record_of(admin, record)["feedback"] is None
-    assert [vote["comment"] for vote in votes_of(admin, record)][:3:2] == ["Hm.", "On the whole."]
+    assert b"Hm." not in request(admin.url, f"/records/{fresh}").body
+    assert give(admin, fresh, act="undo").status == 422, "nothing is left to undo"
 
 
 def test_a_correction_is_kept_under_another_thumb_and_goes_with_its_undo(admin: Admin) -> None:

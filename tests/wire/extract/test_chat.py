@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from openai.types.chat import ChatCompletion
-
 from proxy.wire.extract import CapturedExchange, Extraction, extract
+from tests.harness.late import late
+
+TYPES = late("openai.types.chat")
 
 PATH = "/v1/chat/completions"
 
@@ -37,8 +38,8 @@ def chunk(delta: Any, index: int = 0, **more: Any) -> dict[str, Any]:
     return head | {"choices": [choice]} | more
 
 
-def whole(found: Extraction) -> ChatCompletion:
-    return ChatCompletion.model_validate(found.reassembled, strict=True)
+def whole(found: Extraction) -> Any:
+    return TYPES.ChatCompletion.model_validate(found.reassembled, strict=True)
 
 
 def test_a_plain_exchange() -> None:

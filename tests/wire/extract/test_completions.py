@@ -4,9 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from openai.types import Completion
 
 from proxy.wire.extract import CapturedExchange, Extraction, extract
+from tests.harness.late import late
+
+TYPES = late("openai.types")
 
 
 def call(path: str, request: Any, response: Any = None) -> Extraction:
@@ -54,7 +56,7 @@ def test_a_stream_adds_up_to_a_completion() -> None:
         target="/completions", request=b'{"prompt":"x"}', response=body.encode(), response_type="text/event-stream"
     )
     found = extract(exchange)
-    completion = Completion.model_validate(found.reassembled)
+    completion = TYPES.Completion.model_validate(found.reassembled)
     assert [choice.text for choice in completion.choices] == ["ab", ""]
     assert completion.choices[0].logprobs is not None
     assert completion.choices[0].logprobs.tokens == ["a", "b"]

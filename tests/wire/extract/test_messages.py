@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from anthropic.types import Message
-
 from proxy.wire.extract import CapturedExchange, Extraction, extract
+from tests.harness.late import late
+
+TYPES = late("anthropic.types")
 
 
 def call(request: Any, response: Any = None) -> Extraction:
@@ -105,7 +106,7 @@ def test_a_stream_adds_up_to_a_message() -> None:
          "usage": {"output_tokens": 12, "input_tokens": None}},
         {"type": "message_stop"},
     )  # fmt: skip
-    message = Message.model_validate(found.reassembled)
+    message = TYPES.Message.model_validate(found.reassembled)
     assert [block.type for block in message.content] == ["thinking", "text", "tool_use"]
     assert message.content[1].type == "text"
     assert message.content[1].citations is not None

@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from openai.types.responses import Response
-
 from proxy.wire.extract import CapturedExchange, Extraction, extract
+from tests.harness.late import late
+
+TYPES = late("openai.types.responses")
 
 
 def call(request: Any, response: Any = None) -> Extraction:
@@ -130,7 +131,7 @@ def test_a_cut_stream_keeps_what_had_arrived() -> None:
     assert found.reassembled["output"][0]["summary"] == [{"type": "summary_text", "text": "Hm"}]
     found.reassembled["output"] = found.reassembled["output"][1:3]
     found.reassembled["output"][0]["content"][0]["annotations"] = []
-    assert Response.model_validate(found.reassembled).output_text == "Hello"
+    assert TYPES.Response.model_validate(found.reassembled).output_text == "Hello"
 
 
 def test_items_are_told_apart_by_their_ids_where_nobody_counts_them() -> None:
