@@ -1,7 +1,8 @@
 """Numbers as people read them: rounded as far as they are known, and alike in every sentence, page and table.
 
 Whoever shows a number takes it from here: decisions, console, command line, notifications. Thousands have commas,
-units stand after a space, a minus is a minus, and what is rare is not shown as nothing.
+units stand after a space, a minus is a minus, and what is small is not shown as nothing: it has the digits that show
+it, or is said to be less than the least that is shown ("<+0.001 %", and below zero ">−0.001 %").
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from typing import Final
 
 __all__ = [
     "confidence",
+    "cost",
     "counted",
     "duration",
+    "figure",
     "finite",
     "many",
     "no_proof",
@@ -24,6 +27,7 @@ __all__ = [
     "progress",
     "score",
     "share",
+    "signed",
     "signed_percent",
     "size",
     "span",
@@ -36,8 +40,10 @@ _FINEST: Final = 3
 
 
 def many(value: float) -> str:
-    """A whole number: 33200 → "33,200"."""
-    return f"{round(value) + 0:,}"
+    """A whole number: 33200 → "33,200"; a part of one is "<1"."""
+    if round(value) == 0 and value != 0:
+        return "<1" if value > 0 else ">−1"
+    return f"{round(value):,}".replace("-", "−")
 
 
 def counted(number_of: int, noun: str) -> str:
@@ -48,6 +54,25 @@ def counted(number_of: int, noun: str) -> str:
 def number(value: float) -> str:
     """A number of no unit, as somebody has set it: 20 → "20", 2000 → "2,000", 12.5 → "12.5"."""
     return many(value) if value == round(value) or abs(value) >= 1000 else f"{value:g}"
+
+
+def figure(value: float) -> str:
+    """A measured number of no unit, to three places: 0.70512 → "0.705", 23456.0 → "23,456"."""
+    text = f"{value:,.{_FINEST}f}".rstrip("0").rstrip(".")
+    return _not_none(text, value, f"{10**-_FINEST}").replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """A number that may be either way, to two digits: 0.333 → "+0.33", −1 → "−1"; none is "0"."""
+    if value == 0:
+        return "0"
+    text = f"{value:+.2g}" if abs(value) < 99.5 else f"{value:+,.0f}"
+    return _not_none("" if abs(value) < 10**-_FINEST else text, value, f"+{10**-_FINEST}").replace("-", "−")
+
+
+def cost(value: float) -> str:
+    """An amount of money, of whatever currency it was given in: "1,234.50"."""
+    return _not_none(f"{value:,.2f}", value, "0.01")
 
 
 def percent(part: float) -> str:
@@ -70,8 +95,10 @@ def share(part: float) -> str:
 
 
 def progress(fraction: float) -> str:
-    """How far something has come on its way, whole percents that are behind it: 0.419 → "41 %", 0.999 → "99 %"."""
-    return f"{math.floor(100 * min(max(fraction, 0.0), 1.0) + 1e-9)} %"
+    """How far something has come on its way, whole percents that are behind it: 0.419 → "41 %", 0.999 → "99 %", and a
+    start that has been made is "<1 %"."""
+    whole = math.floor(100 * min(max(fraction, 0.0), 1.0) + 1e-9)
+    return "<1 %" if whole == 0 and fraction > 0 else f"{whole} %"
 
 
 def confidence(alpha: float) -> str:
@@ -80,22 +107,18 @@ def confidence(alpha: float) -> str:
 
 
 def signed_percent(change: float) -> str:
-    """A relative change, with a true minus sign: −0.021 → "−2.1 %"."""
-    return f"{round(100 * change, 1) + 0.0:+,.1f} %".replace("-", "−")
+    """A relative change, with a true minus sign: −0.021 → "−2.1 %"; a small one has the digits that show it."""
+    return f"{_signed(100 * change)} %"
 
 
 def points(change: float) -> str:
     """An absolute change of a rate: 0.021 → "+2.1 points"; a small one has the digits that show it."""
-    value = 100 * change
-    text = _rare(value, abs(value))
-    if text.strip("-0.") == "":
-        return "0 points" if change == 0 else f"less than {10**-_FINEST} points"
-    return f"{'+' if value > 0 else ''}{text} points".replace("-", "−")
+    return f"{_signed(100 * change)} points"
 
 
 def score(value: float) -> str:
     """A score, 0 to 1, as exactly as means of scores are known: "0.813"."""
-    return f"{value + 0.0:.3f}".replace("-", "−")
+    return _not_none(f"{value + 0.0:.3f}", value, "0.001").replace("-", "−")
 
 
 def duration(hours: float) -> str:
@@ -104,13 +127,16 @@ def duration(hours: float) -> str:
         return f"{hours / 24:,.0f} days"
     if hours >= 1:
         return f"{hours:.1f} hours"
-    return counted(round(hours * 60), "minute") if hours * 60 >= 1 else counted(round(hours * 3600), "second")
+    if hours * 60 >= 1:
+        return counted(round(hours * 60), "minute")
+    seconds = round(hours * 3600)
+    return "less than 1 second" if seconds == 0 and hours > 0 else counted(seconds, "second")
 
 
 def span(seconds: float) -> str:
     """A length of time that one waits, as roughly as one says it: "45 s", "10 min", "3.5 h", "2.0 days"."""
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return "<1 s" if 0 < seconds <= 0.5 else f"{seconds:.0f} s"
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:,.1f} days"
@@ -150,7 +176,9 @@ def finite(value: float) -> float | None:
 
 def no_proof(n: float, noun: str = "") -> str:
     """What a test that has found nothing says: not that there is nothing. `n` is what it rests on."""
-    return f"No proof that they differ (n = {many(n)}{f' {noun}' if noun else ''})"
+    found = many(n)
+    is_so = f"n {found[0]} {found[1:]}" if found[0] in "<>" else f"n = {found}"
+    return f"No proof that they differ ({is_so}{f' {noun}' if noun else ''})"
 
 
 def nothing_yet(champion_requests: int, challenger_requests: int) -> str | None:
@@ -169,6 +197,21 @@ def _rare(value: float, apart: float) -> str:
     decimals = 1 if apart >= 1 else 2 if apart >= 0.1 else _FINEST
     text = f"{value:,.{decimals}f}"
     return text if decimals == 1 else text.rstrip("0") + "0" * text.rstrip("0").endswith(".")
+
+
+def _signed(value: float) -> str:
+    """With the sign that it has, but none for nothing."""
+    if value == 0:
+        return "0"
+    text = f"{'+' if value > 0 else ''}{_rare(value, abs(value))}"
+    return _not_none(text, value, f"+{10**-_FINEST}").replace("-", "−")
+
+
+def _not_none(text: str, value: float, least: str) -> str:
+    """`text`, or where that would say 0 of what is not: that it is less than `least`, or more than minus that."""
+    if value == 0 or text.strip("+-0.") != "":
+        return text
+    return f"<{least}" if value > 0 else f">-{least.removeprefix('+')}"
 
 
 def _digits(value: float) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from policies.wording import many
 from proxy.cli.common import Exit, JsonOption, console, fail, print_json, say
 from proxy.errors import ConfigError
 
@@ -68,11 +69,11 @@ def _print(report: Report) -> None:
         table.columns[0].justify = "right"
         for finding in sorted(report.findings.values(), key=lambda finding: -finding.count):
             first = ", ".join(str(line) for line in finding.lines)
-            table.add_row(f"{finding.count:,}" if finding.count else "file", finding.message, first)
+            table.add_row(many(finding.count) if finding.count else "file", finding.message, first)
         console().print(table)
     verdict = "takes" if report.good else "does not take"
-    refused = "" if report.good else f", {report.refused:,} of them refused"
-    say(f"{report.consumer} {verdict} {report.path}: {report.lines:,} lines{refused}")
+    refused = "" if report.good else f", {many(report.refused)} of them refused"
+    say(f"{report.consumer} {verdict} {report.path}: {many(report.lines)} lines{refused}")
     say(f"checked by {report.checked_by}")
     for note in report.notes:
         say(f"note: {note}")

@@ -238,7 +238,7 @@ async def _archive(store: Store, url: str, settle_s: float) -> list[dict[str, An
         task = progress.add_task("archiving", total=None)
 
         def show(day: ArchivedDay) -> None:
-            progress.update(task, description=f"{day.date} {day.state}, {day.records:,} records")
+            progress.update(task, description=f"{day.date} {day.state}, {many(day.records)} records")
 
         return [asdict(day) for day in await Archiver(store, place, SystemClock(), settle_s=settle_s).run(show)]
 

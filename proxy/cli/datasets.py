@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from policies.wording import cost, figure, many, score, signed, size
 from proxy.cli.common import console
 from proxy.cli.printable import plain, printable
 
@@ -27,12 +28,12 @@ def print_dataset(document: Mapping[str, Any]) -> None:
     out = console()
     table = Table("", "records", box=None, header_style="bold")
     table.columns[1].justify = "right"
-    table.add_row("seen", f"{document['seen']:,}")
+    table.add_row("seen", many(document["seen"]))
     for reason in document["dropped"]:
-        table.add_row(plain(f"dropped: {reason['reason'].replace('_', ' ')}"), f"{reason['count']:,}")
+        table.add_row(plain(f"dropped: {reason['reason'].replace('_', ' ')}"), many(reason["count"]))
         for example in reason["examples"]:
             table.add_row(plain(f"  {_example(example)}", "dim"), "")
-    table.add_row("kept", f"{document['used']:,}")
+    table.add_row("kept", many(document["used"]))
     out.print(table)
     for line in _facts(document):
         out.print(plain(line))
@@ -47,25 +48,25 @@ def _example(example: Mapping[str, Any]) -> str:
 def _facts(document: Mapping[str, Any]) -> list[str]:
     """Sentences; one for each thing that is known."""
     rehearsal = document["rehearsal_samples"]
-    of_them = f", {rehearsal:,} of them rehearsal" if rehearsal else ""
-    said = [f"{document['samples']:,} lines to train on{of_them}; {document['holdout_samples']:,} held out"]
+    of_them = f", {many(rehearsal)} of them rehearsal" if rehearsal else ""
+    said = [f"{many(document['samples'])} lines to train on{of_them}; {many(document['holdout_samples'])} held out"]
     if document["ancestry"]:
-        told = (f"{document['authors'][name]:,} by {words}" for name, words in _AUTHORS.items())
+        told = (f"{many(document['authors'][name])} by {words}" for name, words in _AUTHORS.items())
         said.append(f"whose answers: {document['ancestry']} ({', '.join(told)})")
     if document["liked"] is not None:
-        said.append(f"liked by people: {document['liked']:,}")
+        said.append(f"liked by people: {many(document['liked'])}")
     if document["preferred"]:
-        said.append(f"from answers that people compared side by side: {document['preferred']:,}")
+        said.append(f"from answers that people compared side by side: {many(document['preferred'])}")
     if document["reasoning"]:
         kept = "kept" if document["reasoning"].get("kept") else "left out"
-        said.append(f"lines with reasoning: {document['reasoning'].get('lines') or 0:,}, {kept}")
+        said.append(f"lines with reasoning: {many(document['reasoning'].get('lines') or 0)}, {kept}")
     weight = []
     if document["bytes"]:
-        weight.append(f"{document['bytes'] / 1e6:,.2f} MB")
+        weight.append(size(document["bytes"]))
     if document["tokens"]:
-        weight.append(f"about {document['tokens']:,} tokens ({document['tokens_by'] or 'estimated'})")
+        weight.append(f"about {many(document['tokens'])} tokens ({document['tokens_by'] or 'estimated'})")
     if document["estimated_cost"] is not None:
-        weight.append(f"estimated cost {document['estimated_cost']:,.2f}")
+        weight.append(f"estimated cost {cost(document['estimated_cost'])}")
     return [*said, f"size: {', '.join(weight)}"] if weight else said
 
 
@@ -95,9 +96,9 @@ def _provenance(source: Mapping[str, Any]) -> str:
     if source["generation"]:
         parts.append(f"generation {source['generation']}")
     if source["vote"] is not None:
-        parts.append(f"vote {source['vote']:+g}")
+        parts.append(f"vote {signed(source['vote'])}")
     if source["quality"] is not None:
-        parts.append(f"score {source['quality']:.2f}")
+        parts.append(f"score {score(source['quality'])}")
     return " · ".join(parts)
 
 
@@ -121,7 +122,7 @@ def _shortened(row: Mapping[str, Any]) -> str:
     most = _FOLDED_CHARS if row["form"] == "reasoning" else _SHOWN_CHARS
     text = row["text"] if row["form"] != "reasoning" else " ".join(row["text"].split())
     if len(text) > most:
-        text = f"{text[:most]}… ({len(text) - most:,} more characters)"
+        text = f"{text[:most]}… ({many(len(text) - most)} more characters)"
     return printable(text)
 
 
@@ -135,7 +136,7 @@ def print_difference(document: Mapping[str, Any]) -> None:
         out.print("the records cannot be compared: one of the two has no lineage file here")
     else:
         for name, title in (("new", "new records"), ("gone", "gone"), ("same", "the same")):
-            out.print(f"{title}: {document['records'][name]:,}")
+            out.print(f"{title}: {many(document['records'][name])}")
             for example in document["examples"][name] if name != "same" else ():
                 out.print(plain(f"  {_example(example)}", "dim"))
     table = Table("", *(Column(plain(document[side])) for side in ("former", "run")), box=None, header_style="bold")
@@ -153,7 +154,7 @@ def print_difference(document: Mapping[str, Any]) -> None:
 
 
 def _value(value: Any) -> str:
-    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+    return "–" if value is None else many(value) if isinstance(value, int) else figure(value)
 
 
 def _setting(value: Any) -> str:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from policies.wording import span
 from proxy.cli.common import console, say
 from proxy.cli.printable import plain
 from proxy.errors import PermanentError, TemporaryError
@@ -183,7 +184,7 @@ class UserDeletion:
                 f"it has not finished reading its spool within {self.wait_s:g} s (the store is slow, or its controller "
                 "is down); it continues by itself, repeat the command to see the result"
             )
-        seen = "" if age_s is None else f", last seen {age_s / 60:.0f} minutes ago"
+        seen = "" if age_s is None else f", last seen {span(age_s)} ago"
         return f"it is down{seen}; it deletes its part when it is back"
 
     def _place(self, place: PlaceReport, host: str) -> None:

@@ -266,9 +266,9 @@ def _print_summary(summary: dict[str, Any], database: str) -> None:
     if status["challenger_model"]:
         out.print(f"  challenger {status['challenger_model']}")
     out.print(f"  database   {Path(database).expanduser().absolute()}", soft_wrap=True)
-    quality = "–" if usage["avg_quality_score"] is None else f"{usage['avg_quality_score']:.3f}"
-    calls = wording.counted(usage["total"], "call")
-    out.print(f"usage: {calls}, {usage['feedback_rate']:.1%} with feedback, average quality {quality}")
+    quality = "–" if usage["avg_quality_score"] is None else wording.score(usage["avg_quality_score"])
+    calls, voted = wording.counted(usage["total"], "call"), wording.percent(usage["feedback_rate"])
+    out.print(f"usage: {calls}, {voted} with feedback, average quality {quality}")
     last = status["last_retrain"]
     out.print(f"retrains: {status['total_retrains']}, last {_when(last) if last else 'never'}")
     print_next(out, msgspec.convert(summary["next"], NextStatus | None))

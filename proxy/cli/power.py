@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from policies.wording import duration, many, number, percent, share, signed_percent
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
 from proxy.cli.printable import styled
 
@@ -176,7 +177,6 @@ def _profiles(config: Config, seen: Expected) -> tuple[tuple[MetricProfile, ...]
     from policies.assessment import QualityMeasure
     from policies.estimates import Metric
     from policies.profiles import assumed_profiles
-    from policies.wording import share
 
     test, notes = config.ab_test_config, []
     format_checks = seen.scored_rate == 0 and seen.profiles is None and bool(seen.requests_per_day)
@@ -203,8 +203,6 @@ def _profiles(config: Config, seen: Expected) -> tuple[tuple[MetricProfile, ...]
     if never:
         raise ValueError(f"{never[0]}: is never observed but has a weight in ab_test_config; set that weight to 0")
     if test.cuped and seen.saving is not None:
-        from policies.wording import percent
-
         notes.append(f"cuped: the users' own past takes out {percent(seen.saving)} of the variance")
     if seen.measure is QualityMeasure.RECTIFIED:
         notes.append("positive: votes and judge together, in the place of quality and thumbs")
@@ -253,8 +251,6 @@ async def _look(store: Store, config: Config) -> Expected:
 def _print(document: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from policies.wording import share
-
     out = console()
     stages = " → ".join(share(part) for part in document["shares"])
     out.print(f"{_crowd(document)}, challenger at {stages}")
@@ -288,8 +284,6 @@ def _crowd(document: dict[str, Any]) -> str:
 
 
 def _print_detectable(document: dict[str, Any]) -> None:
-    from policies.wording import signed_percent
-
     out, days, gain = console(), document["days"], document["detectable_gain"]
     long = "1 day" if days == 1 else f"{days:g} days"
     if gain >= _NO_GAIN:
@@ -303,28 +297,27 @@ def _print_detectable(document: dict[str, Any]) -> None:
 
 
 def _row(answer: dict[str, Any], document: dict[str, Any]) -> list[str]:
-    from policies.wording import share
-
     gain, half = f"+{share(answer['gain'])}", _time(answer["half_days"])
     if answer["days"] is None:
         why = "below promotion_threshold" if answer["gain"] < document["promotion_threshold"] else "too few users"
         return [gain, half, "never", "–", "–", why]
-    observations = ", ".join(f"{count:,} {name}" for name, count in answer["observations"].items())
-    return [gain, half, _time(answer["days"]), f"{answer['requests']:,}", f"{answer['users']:,}", observations]
+    observations = ", ".join(f"{many(count)} {name}" for name, count in answer["observations"].items())
+    return [gain, half, _time(answer["days"]), many(answer["requests"]), many(answer["users"]), observations]
 
 
 def _many(number: float) -> str:
-    return f"{number:,.0f}" if number >= 1 else f"{number:.2g}"
+    return many(number) if number >= 1 else f"{number:.2g}"
 
 
 def _time(days: float | None) -> str:
-    return "never" if days is None else f"{days:,.1f} days"
+    if days is None:
+        return "never"
+    return f"{days:.1f} days" if 0.05 <= days < 1000 else duration(24 * days)
 
 
 def _what_else(document: dict[str, Any]) -> list[str]:
     """How that agrees with the longest duration, and what a person could do."""
     from policies.levers import months_in_words
-    from policies.wording import share
 
     gain, most, least = document["gain"], document["max_days"], document["min_days"]
     asked = next(answer for answer in document["answers"] if answer["gain"] == gain)
@@ -334,7 +327,7 @@ def _what_else(document: dict[str, Any]) -> list[str]:
     half, days = asked["half_days"], asked["days"]
     if half is None:
         users = document["traffic"]["users"]
-        crowd = f"the same {users:,.0f} users come back, and none" if users > 1 else "the same user comes back, and"
+        crowd = f"the same {many(users)} users come back, and none" if users > 1 else "the same user comes back, and"
         weighs = "weighs no more than" if users <= 1 else "weighs more than"
         never = f"{crowd} {weighs} {document['most_a_user']:g} observations"
         if document["traffic"]["strangers_per_day"]:
@@ -349,6 +342,6 @@ def _what_else(document: dict[str, Any]) -> list[str]:
         for lever in document["levers"]:
             mark = " (the cheapest that suffices)" if lever["kind"] == document["cheapest"] else ""
             work = lever["work_hours"]
-            time = months_in_words(lever["days"]) if work is None else f"{work:,.1f} hours of work"
+            time = months_in_words(lever["days"]) if work is None else f"{number(round(work, 1))} hours of work"
             said.append(f"  {time}: {lever['words']}{mark}")
     return said

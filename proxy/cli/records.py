@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from policies import wording
 from policies.records import Outcome
 from policies.scoring import scorer_label
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
@@ -277,10 +278,10 @@ _COLUMNS: Final = (
     _Column(name="arm", rank=4, text=lambda row: row["arm"]),
     _Column(name="kind", rank=7, text=lambda row: row["kind"]),
     _Column(name="status", rank=1, text=lambda row: _ending(row), right=True),
-    _Column(name="ms", rank=8, text=lambda row: f"{row['duration_ms']:.0f}", right=True),
+    _Column(name="ms", rank=8, text=lambda row: wording.many(row["duration_ms"]), right=True),
     _Column(name="tokens", rank=9, text=lambda row: _text(row["completion_tokens"]), right=True),
-    _Column(name="quality", rank=6, text=lambda row: _number(row["quality"]), right=True),
-    _Column(name="votes", rank=5, text=lambda row: _number(row["feedback"]), right=True),
+    _Column(name="quality", rank=6, text=lambda row: _known(row["quality"], wording.score), right=True),
+    _Column(name="votes", rank=5, text=lambda row: _known(row["feedback"], wording.signed), right=True),
     _Column(name="query", rank=2, text=lambda row: " ".join((row["query"] or "").split())[:200], least=10),
 )
 _GAP: Final = 2
@@ -367,7 +368,7 @@ def _print_record(document: dict[str, Any]) -> None:
         scores = {scorer_label(scorer): score for scorer, score in document["scores"].items()}
         out.print(Panel(Pretty(scores), title="scores", title_align="left"))
     for said in document["judgements"]:
-        score = "no score" if said["score"] is None else f"{said['score']:.2f}"
+        score = "no score" if said["score"] is None else wording.score(said["score"])
         words = plain(f"{score}: {said['reason'] or 'without a reason'}")
         title = plain(f"what the judge said ({scorer_label(said['scorer'])}, {said['asked_at'][:19]} UTC)")
         out.print(Panel(words, title=title, title_align="left"))
@@ -380,5 +381,5 @@ def _text(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}" if value < 0 else f"{value:.2f}"
+def _known(value: float | None, say: Callable[[float], str]) -> str:
+    return "–" if value is None else say(value)

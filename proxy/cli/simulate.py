@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from policies.vocabulary import action_label
+from policies.wording import duration, many, share
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
 from proxy.cli.serve import SetOption, parse_settings
 from proxy.cli.stores import with_store
@@ -114,11 +115,11 @@ def _print(document: dict[str, Any]) -> None:
         return
     days = (document["until"] - document["since"]) / 86_400
     retrains = len(document["retrains"])
-    out.print(f"{retrains} {'retrain' if retrains == 1 else 'retrains'} in {days:.1f} days of traffic")
+    out.print(f"{retrains} {'retrain' if retrains == 1 else 'retrains'} in {duration(24 * days)} of traffic")
     table = Table("when", "trigger", "new samples", "kept", "why", box=None, header_style="bold")
     for row in document["retrains"]:
-        kept = "–" if row["kept"] is None else f"{row['kept']:,}"
-        table.add_row(_time(row["at"]), row["trigger"], f"{row['new_quality_samples']:,}", kept, row["reason"])
+        kept = "–" if row["kept"] is None else many(row["kept"])
+        table.add_row(_time(row["at"]), row["trigger"], many(row["new_quality_samples"]), kept, row["reason"])
     if document["retrains"]:
         out.print(table)
     _print_tests(document["experiments"])
@@ -131,8 +132,6 @@ def _print(document: dict[str, Any]) -> None:
 def _print_tests(tests: list[dict[str, Any]]) -> None:
     """What happened, what would have, and below it what is not known."""
     from rich.table import Table
-
-    from policies.wording import share
 
     if not tests:
         return
@@ -173,8 +172,6 @@ def _would_be(test: dict[str, Any]) -> str:
 
 def _apart(hours: float) -> str:
     """The loop looks once a minute: nearer than that is the same look."""
-    from policies.wording import duration
-
     if abs(hours) * 60 <= 1:
         return "at the same check"
     return f"{duration(abs(hours))} {'earlier' if hours > 0 else 'later'}"

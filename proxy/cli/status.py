@@ -141,7 +141,7 @@ def print_next(out: Console, plan: NextStatus | None) -> None:
 
 def _print_run(out: Console, run: RunView | None) -> None:
     if run:
-        progress = "" if run.progress is None else f" {run.progress:.0%}"
+        progress = "" if run.progress is None else f" {wording.progress(run.progress)}"
         state = run.status.value.replace("_", " ")
         out.print(f"run {run.id} ({run.trigger}): {state}{progress} {run.message}".rstrip())
 
@@ -150,10 +150,11 @@ def _print_traffic(out: Console, traffic: TrafficStatus | None) -> None:
     """What became of the latest requests, in one line."""
     if traffic is None or not traffic.requests:
         return
-    parts = [f"{traffic.requests:,} requests", f"{traffic.failed:,} failed", f"{traffic.refused:,} refused"]
+    many = wording.many
+    parts = [f"{many(traffic.requests)} requests", f"{many(traffic.failed)} failed", f"{many(traffic.refused)} refused"]
     if traffic.fallbacks:
-        parts.append(f"{traffic.fallbacks:,} answered by the champion for another arm")
-    parts.append(f"{traffic.positive:,} thumbs up, {traffic.negative:,} down")
+        parts.append(f"{wording.many(traffic.fallbacks)} answered by the champion for another arm")
+    parts.append(f"{wording.many(traffic.positive)} thumbs up, {wording.many(traffic.negative)} down")
     out.print(f"last {traffic.minutes} minutes: {', '.join(parts)}")
 
 
@@ -213,11 +214,11 @@ def print_stages(out: Console, stages: Sequence[StageResult], following: NextSta
             str(number),
             wording.share(one.share),
             _time(one.started_at),
-            f"{one.champion_requests:,} / {one.challenger_requests:,}",
-            f"{one.champion_users:,} / {one.challenger_users:,}",
+            f"{wording.many(one.champion_requests)} / {wording.many(one.challenger_requests)}",
+            f"{wording.many(one.champion_users)} / {wording.many(one.challenger_users)}",
             _change(one.theta),
             f"{_change(one.lower)} … {_change(one.upper)}",
-            f"{one.part:.0%}",
+            wording.share(one.part),
         )
     out.print(table)
     if following is not None:
@@ -232,11 +233,12 @@ def print_watch(out: Console, watch: WatchStatus | None) -> None:
     old = "none of the old one"
     if watch.control_requests is not None:
         old = (
-            f"{watch.control_requests:,} of the old one, from the {wording.share(watch.holdback_share)} who stay on it"
+            f"{wording.many(watch.control_requests)} of the old one, "
+            f"from the {wording.share(watch.holdback_share)} who stay on it"
         )
     left = wording.duration(watch.remaining_hours)
     part = f", part {watch.parts} of the watch" if watch.parts > 1 else ""
-    out.print(f"watch: {left} to go{part}; {watch.requests:,} requests of the new champion, {old}")
+    out.print(f"watch: {left} to go{part}; {wording.many(watch.requests)} requests of the new champion, {old}")
     for rail in watch.guardrails:
         out.print(f"  · {GUARDRAILS[rail.name].words}: {_rail(rail.state, watch)}; {rail.reason}")
 
@@ -262,14 +264,15 @@ def _print_replicas(out: Console, replicas: Sequence[ReplicaStatus]) -> None:
     table = Table("replica", "", "version", "seen", "routes", "behind", box=None, header_style="bold")
     for row in replicas:
         role = "leads" if row.leader and row.alive else "follows" if row.alive else plain("gone", "red")
-        age, routes = _figure(row.seen_s_ago), _figure(row.routes_version)
-        table.add_row(f"{row.host} {row.id}", role, row.version, f"{age} s ago", routes, f"{row.lag_s:.1f} s")
+        age = "–" if row.seen_s_ago is None else wording.span(row.seen_s_ago)
+        routes = "–" if row.routes_version is None else str(row.routes_version)
+        table.add_row(f"{row.host} {row.id}", role, row.version, f"{age} ago", routes, wording.took(row.lag_s))
     out.print(table)
 
 
 def _figure(value: float | None) -> str:
     """To three places, and never with an exponent: counts, shares, hours."""
-    return "–" if value is None else f"{round(value, 3) + 0.0:.3f}".rstrip("0").rstrip(".")
+    return "–" if value is None else wording.figure(value)
 
 
 def _time(at: float | None) -> str:

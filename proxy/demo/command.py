@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from policies.wording import many
 from proxy.demo.live import part, render
 from proxy.demo.plot import draw
 from proxy.demo.story import Scene, Theatre, play, raise_curtain, settle
@@ -135,9 +136,9 @@ def _count(scene: Scene) -> str:
     ledger, tally = scene.tally.ledger, scene.tally
     lost = f"[green]{ledger.lost} lost[/green]" if not ledger.lost else f"[red]{ledger.lost} lost[/red]"
     return (
-        f"  {ledger.answers:,} answers received, {ledger.logged:,} of them in the log\n"
-        f"  {ledger.votes:,} votes accepted, {ledger.counted:,} of them counted\n"
-        f"  {lost}; {tally.cut_off:,} cut off and sent again, as an SDK does; {tally.failures} failed"
+        f"  {many(ledger.answers)} answers received, {many(ledger.logged)} of them in the log\n"
+        f"  {many(ledger.votes)} votes accepted, {many(ledger.counted)} of them counted\n"
+        f"  {lost}; {many(tally.cut_off)} cut off and sent again, as an SDK does; {tally.failures} failed"
     )
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from policies import wording
+from policies.wording import many
 from proxy.demo.kills import Kill
 from proxy.demo.story import Scene, Theatre
 from proxy.demo.training import Bug
@@ -58,7 +59,10 @@ def _truth(scene: Scene) -> RenderableType:
     said = f"  {which[scene.bug]} has been planted in the training code" if scene.bug is not None and planted else ""
     bug = Text(said, style="red")
     failed = f", {scene.tally.failures} failed" if scene.tally.failures else ""
-    return Group(table, Text.assemble(f"{scene.tally.asked:,} answers{failed}, {scene.tally.votes:,} votes", bug))
+    return Group(
+        table,
+        Text.assemble(f"{many(scene.tally.asked)} answers{failed}, {many(scene.tally.votes)} votes", bug),
+    )
 
 
 def _experiment(status: Status) -> RenderableType:
@@ -92,20 +96,20 @@ def _kills(scene: Scene) -> RenderableType:
     pids = ", ".join(f"{pid} ({name})" for name, pid in scene.processes.items())
     return Group(
         Text(f"back after: {killed}" if killed else "none killed yet", overflow="ellipsis", no_wrap=True),
-        Text(f"{ledger.answers:,} answers received, {ledger.logged:,} of them in the log already"),
+        Text(f"{many(ledger.answers)} answers received, {many(ledger.logged)} of them in the log already"),
         Text(f"kill -9 one yourself: {pids}", style="dim", overflow="ellipsis", no_wrap=True),
     )
 
 
 def _back(kill: Kill) -> str:
-    return "…" if kill.back_s is None else f"{kill.back_s:.1f} s"
+    return "…" if kill.back_s is None else wording.took(kill.back_s)
 
 
 def _decisions(scene: Scene, shown: int) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for at_s, event, why in scene.lines[-shown:]:
         table.add_row(
-            f"{at_s:5.1f} s",
+            f"{wording.number(round(at_s, 1)):>5} s",
             Text(event.replace("_", " "), style=_COLOURS.get(event, "")),
             Text(why, overflow="ellipsis", no_wrap=True),
         )
@@ -113,8 +117,8 @@ def _decisions(scene: Scene, shown: int) -> RenderableType:
 
 
 def part(value: float) -> str:
-    """0.653 → "65 %"."""
-    return f"{100 * value:.0f} %"
+    """0.653 → "65.3 %"."""
+    return wording.percent(value)
 
 
 def _percent(value: float | None) -> str:

@@ -134,7 +134,7 @@ def test_show_prints_what_the_judge_said_and_what_a_rewrite_had_no_place_for(
                    "judgements": [judged, judged | {"score": None, "reason": None}], "votes": []})  # fmt: skip
     shown = capsys.readouterr().out
     assert "Not rewritten: a system prompt has no place in /v1/x." in shown
-    assert "0.25: It answers [another] question." in shown
+    assert "0.250: It answers [another] question." in shown
     assert "no score: without a reason" in shown
     assert "'judgements'" not in shown, "once, in words"
 

@@ -53,7 +53,7 @@ def test_preview_shows_conversations_with_their_provenance(install: Install) -> 
     records = fill(install)
     text = ratchet(install, "data", "preview", "--show", "20").output
     for said in ("user: Tell me about fjords", "assistant: What there is about fjords: 7.", f"record {records[7].id}",
-                 "by a model from elsewhere", "model champion", "vote +1", "score 0.80", "lines to train on",
+                 "by a model from elsewhere", "model champion", "vote +1", "score 0.800", "lines to train on",
                  "none by models trained here", "characters / 4", "size: "):  # fmt: skip
         assert said in text, said
     document = answer(install, "data", "preview", "--show", "20")

@@ -72,7 +72,7 @@ def test_status_shows_the_usage(place: Path) -> None:
     assert ratchet("--config", "config.json", "--max-iterations", "1").exit_code == 0
     text = ratchet("--config", "config.json", "--status").output
     database = f"database   {place / 'ratchet-data' / 'ratchet.db'}"
-    for said in ("idle", "champion", database, "120 calls", "100.0% with feedback", "new samples"):
+    for said in ("idle", "champion", database, "120 calls", "100 % with feedback", "new samples"):
         assert said in text, text
 
 

@@ -271,7 +271,7 @@ def test_the_commands(names: dict[str, Any], tmp_path: Path) -> None:
         assert result.exit_code == 0, (flags, result.output)
         said[flags] = result.output
     assert "nothing to do" in said["--max-iterations 1"]
-    assert "120 calls, 100.0% with feedback" in said["--status"]
+    assert "120 calls, 100 % with feedback" in said["--status"]
     assert "trigger was taken" in said["--config config.json --trigger --no-train"]
     assert "data prepared" in said["--config config.json --trigger --no-train"]
 

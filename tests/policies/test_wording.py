@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from policies.wording import (
     confidence,
+    cost,
     counted,
     duration,
+    figure,
     finite,
     many,
     no_proof,
@@ -26,6 +28,7 @@ from policies.wording import (
     progress,
     score,
     share,
+    signed,
     signed_percent,
     size,
     span,
@@ -38,7 +41,9 @@ ROOT = Path(__file__).parents[2]
 def test_changes_carry_a_true_sign_and_nothing_is_minus_zero() -> None:
     assert signed_percent(0.0512) == "+5.1 %"
     assert signed_percent(-0.021) == "−2.1 %"
-    assert signed_percent(-0.0001) == "+0.0 %"
+    assert [signed_percent(one) for one in (0.0, -0.0001, 0.0003, -2e-6, 2e-6, 12.5)] == [
+        "0 %", "−0.01 %", "+0.03 %", ">−0.001 %", "<+0.001 %", "+1,250.0 %"
+    ]  # fmt: skip
     assert points(-0.0009) == "−0.09 points"
     assert percent(0.0512) == "5.1 %"
 
@@ -50,7 +55,7 @@ def test_confidence_is_what_the_error_rate_leaves() -> None:
 
 def test_progress_is_whole_percents_and_never_done_too_soon() -> None:
     assert [progress(one) for one in (0.0, 0.00001, 0.29, 0.419, 0.9999, 1.0, 3.0)] == [
-        "0 %", "0 %", "29 %", "41 %", "99 %", "100 %", "100 %"
+        "0 %", "<1 %", "29 %", "41 %", "99 %", "100 %", "100 %"
     ]  # fmt: skip
 
 
@@ -63,6 +68,7 @@ def test_a_share_has_no_decimal_that_says_nothing() -> None:
 
 def test_durations_have_the_unit_that_fits() -> None:
     assert duration(0.0) == "0 seconds"
+    assert duration(0.0001) == "less than 1 second"
     assert duration(0.01) == "36 seconds"
     assert duration(1 / 60) == "1 minute"
     assert duration(0.5) == "30 minutes"
@@ -109,10 +115,21 @@ def test_a_share_is_read_as_far_as_it_is_shown_and_never_as_none_or_all(one: flo
         assert float(said.removesuffix(" %")) <= float(percent(other).removesuffix(" %")) + 0.05
 
 
+@given(st.floats(1e-9, 1e9) | st.floats(-1e9, -1e-9))
+def test_what_is_not_zero_never_reads_as_zero(value: float) -> None:
+    for say in (many, figure, signed, percent, signed_percent, points, score, share, duration, span, took, cost):
+        if value > 0 or say in (many, figure, signed, signed_percent, points, score):
+            assert re.search("[1-9]", say(value)), f"{say.__name__}: {say(value)}"
+    for say in (signed, signed_percent, points):
+        assert ("+" in say(value)) == (value > 0)
+        assert ("−" in say(value)) == (value < 0)
+
+
 @given(st.floats(-1, 1))
 def test_a_change_in_points_says_which_way_it_goes(change: float) -> None:
     said = points(change)
     assert (said == "0 points") == (change == 0)
+    assert signed_percent(change) == said.replace("points", "%")
     if said[0] in "+−":
         assert (said[0] == "+") == (change > 0)
         assert re.fullmatch(r"[+−]\d+(\.\d+)? points", said)
@@ -121,11 +138,16 @@ def test_a_change_in_points_says_which_way_it_goes(change: float) -> None:
 
 def test_many_have_commas() -> None:
     assert many(33_200) == "33,200"
-    assert many(0.4) == many(-0.4) == "0"
+    assert [many(x) for x in (0.0, 0.4, -0.4, -0.0, -1234)] == ["0", "<1", ">−1", "0", "−1,234"]
     assert counted(1, "request") == "1 request"
     assert counted(33_200, "request") == "33,200 requests"
     assert [number(x) for x in (20.0, 2000.0, 12.5, 0.05)] == ["20", "2,000", "12.5", "0.05"]
-    assert score(0.8126) == "0.813"
+    assert [score(x) for x in (0.0, 0.8126, 0.0002, -0.0002)] == ["0.000", "0.813", "<0.001", ">−0.001"]
+    assert [figure(x) for x in (0.0, 0.70512, 23456.0, 5e-5, -0.0001)] == ["0", "0.705", "23,456", "<0.001", ">−0.001"]
+    assert [signed(x) for x in (0.0, 1, -1 / 3, 0.00004, -0.00004, -1500)] == [
+        "0", "+1", "−0.33", "<+0.001", ">−0.001", "−1,500"
+    ]  # fmt: skip
+    assert [cost(x) for x in (0.0, 1234.5, 0.004)] == ["0.00", "1,234.50", "<0.01"]
 
 
 def test_measured_times_have_three_digits_and_waits_are_rough() -> None:
@@ -133,6 +155,7 @@ def test_measured_times_have_three_digits_and_waits_are_rough() -> None:
     assert [took(t) for t in times] == [
         "0 s", "10 µs", "1 ms", "85.3 ms", "1 s", "1.24 s", "100 s", "2 min", "3.5 h", "2.3 days",
     ]  # fmt: skip
+    assert [span(t) for t in (0.0, 0.3)] == ["0 s", "<1 s"]
     assert [span(t) for t in (45.2, 600, 12_600, 172_800)] == ["45 s", "10 min", "3.5 h", "2.0 days"]
 
 
@@ -159,6 +182,7 @@ def test_sizes_are_in_thousands_of_bytes() -> None:
 
 def test_a_test_that_found_nothing_says_what_that_rests_on() -> None:
     assert no_proof(1234, "users") == "No proof that they differ (n = 1,234 users)"
+    assert no_proof(0.4, "users") == "No proof that they differ (n < 1 users)"
     assert no_proof(0) == "No proof that they differ (n = 0)"
 
 
@@ -171,9 +195,10 @@ def test_an_arm_without_requests_is_all_there_is_to_say() -> None:
 
 
 def test_nobody_else_writes_thousands_and_percents() -> None:
-    """In decisions, pages and what the loop shows: a format of one's own would soon be another one."""
+    """In decisions, pages, commands and what the loop shows: a format of one's own would soon be another one."""
     own = []
-    for pattern in ("policies/**/*.py", "proxy/loop/look/*.py", "proxy/web/console/*.py", "proxy/web/checks/*.py"):
+    for pattern in ("policies/**/*.py", "proxy/loop/look/*.py", "proxy/web/console/*.py", "proxy/web/checks/*.py",
+                    "proxy/cli/*.py", "proxy/demo/*.py"):  # fmt: skip
         for path in ROOT.glob(pattern):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 spec = node.format_spec if isinstance(node, ast.FormattedValue) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -87,6 +88,20 @@ class Records:
                 rows = (await connection.execute(with_model_names().where(mine))).all()
                 said = await self._codec.read(connection, {row.id: row.body for row in rows})
             found |= {row.id: row_of(row, said.get(row.id)) for row in rows}
+        return found
+
+    async def votes_on(self, ids: Sequence[str]) -> dict[str, list[VoteView]]:
+        """The votes on each of some records, oldest first; which of them count is not looked up."""
+        found: dict[str, list[VoteView]] = {record_id: [] for record_id in ids}
+        if not ids:
+            return found
+        async with self._db.read() as connection:
+            wanted = sa.select(feedback).where(any_of(connection, feedback.c.record_id, sorted(ids)))
+            rows = (await connection.execute(wanted.order_by(feedback.c.fid))).all()
+        for record_id, on_it in groupby(sorted(rows, key=_of_record), key=_of_record):
+            mine = list(on_it)
+            silent = hidden(mine)
+            found[record_id] = [_vote(row, effective=False, silent=row.fid in silent) for row in mine]
         return found
 
     async def iter(
@@ -287,24 +302,31 @@ def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
     effective = VoteSummary.of(rows).fids if judged else frozenset()
     silent = hidden(rows)
     return tuple(
-        VoteView(
-            fid=row.fid,
-            source=row.source,
-            feedback=row.feedback,
-            retracted=row.retracted,
-            comment=None if row.fid in silent else row.comment or None,
-            correction=row.correction,
-            quality_score=row.quality_score,
-            tags=row.tags or {},
-            created_us=row.created_us,
-            effective=row.fid in effective,
-            trust=BallotTrust(row.trust),
-            whole=row.whole,
-            copied=row.copied,
-            external=row.external,
-            amends=row.amends,
-        )
-        for row in sorted(rows, key=lambda row: str(row.fid))
+        _vote(row, row.fid in effective, row.fid in silent) for row in sorted(rows, key=lambda row: str(row.fid))
+    )
+
+
+def _of_record(row: Any) -> str:
+    return str(row.record_id)
+
+
+def _vote(row: Any, effective: bool, silent: bool) -> VoteView:
+    return VoteView(
+        fid=row.fid,
+        source=row.source,
+        feedback=row.feedback,
+        retracted=row.retracted,
+        comment=None if silent else row.comment or None,
+        correction=row.correction,
+        quality_score=row.quality_score,
+        tags=row.tags or {},
+        created_us=row.created_us,
+        effective=effective,
+        trust=BallotTrust(row.trust),
+        whole=row.whole,
+        copied=row.copied,
+        external=row.external,
+        amends=row.amends,
     )
 
 

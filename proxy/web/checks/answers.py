@@ -155,7 +155,13 @@ def choice_of(place: Place, order: tuple[Choice, Choice]) -> Choice:
 def asked_words(row: ComparedRow, most: int = 240) -> str:
     """How the question begins."""
     question = answered(row.data, "champion").question
-    return " ".join(question.text[: 4 * most].split())[:most] if question is not None else ""
+    if question is None:
+        return ""
+    begins = " ".join(question.text[: 4 * most].split())
+    if len(begins) <= most and len(question.text) <= 4 * most:
+        return begins
+    whole, _, _ = begins[:most].rpartition(" ")
+    return f"{whole or begins[:most]} …"
 
 
 def found_words(row: ComparedRow) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from proxy.web.console.history import history_routes
 from proxy.web.console.judge import judge_routes
 from proxy.web.console.now import now_routes
 from proxy.web.console.page import Console
+from proxy.web.console.pending import PendingVotes
 from proxy.web.console.records import record_routes
 from proxy.web.console.runs import run_routes
 from proxy.web.console.settings import setting_routes
@@ -39,15 +40,15 @@ def with_console(services: AdminServices, training_dir: Path) -> AdminServices:
     """`services` with the console's pages; `training_dir` holds one directory per run, with its log."""
     token = services.config.admin.token
     sessions = Sessions(token, services.clock) if token else None
-    console = Console(services)
+    console, pending = Console(services), PendingVotes(services.clock)
     routes = [
         *now_routes(console),
         *experiment_routes(console),
         *check_routes(console),
         *side_by_side_routes(console),
         *traffic_routes(console),
-        *record_routes(console),
-        *voting_routes(console),
+        *record_routes(console, pending),
+        *voting_routes(console, pending),
         *run_routes(console, training_dir),
         *dataset_routes(console, training_dir),
         *judge_routes(console),

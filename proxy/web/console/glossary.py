@@ -1,8 +1,9 @@
-"""Glossary: the words of these pages, and where the documentation says more of each."""
+"""Glossary: the words of these pages, as this version means them, and which page of its documentation says more.
+
+No link leads away: an installation may have no internet, and what is found there may be another version's.
+"""
 
 from __future__ import annotations
-
-from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,13 +14,11 @@ from proxy.web.console.page import Console
 
 __all__ = ["glossary_routes"]
 
-_DOCS: Final = "https://github.com/ratchet-proxy/ratchet/blob/main/docs/"
-
 
 def glossary_routes(console: Console) -> list[Route]:
     """GET /glossary."""
 
     async def page(request: Request) -> Response:
-        return await console.render(request, "glossary.html", {"docs": _DOCS, "words": sorted(TERMS, key=str.lower)})
+        return await console.render(request, "glossary.html", {"words": sorted(TERMS, key=str.lower)})
 
     return [Route("/glossary", console.page(page))]

@@ -6,6 +6,7 @@ Lists are pages by key (never an offset, never a count), so the last page of a m
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -24,7 +25,8 @@ from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordFilter
 from proxy.web.console.downloads import COUNTED, count_of, download
 from proxy.web.console.page import Console
-from proxy.web.console.voting import name_of, voting_context
+from proxy.web.console.pending import PendingVotes
+from proxy.web.console.voting import name_of, standing_votes, voting_context
 from proxy.web.console.wording import no_sample_words
 from proxy.web.documents import iso, parse_filter, row_document
 from proxy.web.records import find_record, full_document
@@ -43,9 +45,9 @@ _FIELDS: Final = ("text", "since", "arm", "model", "status", "outcome", "kind", 
                   "max_quality", "tag", "user", "conversation", "experiment", *_HASHES)  # fmt: skip
 
 
-def record_routes(console: Console) -> list[Route]:
+def record_routes(console: Console, pending: PendingVotes) -> list[Route]:
     """GET /records, its records as a file, their number, and /records/{id}."""
-    pages = _Pages(console)
+    pages = _Pages(console, pending)
     return [
         Route("/records", console.page(pages.list)),
         Route("/records/download", console.page(pages.download)),
@@ -55,8 +57,9 @@ def record_routes(console: Console) -> list[Route]:
 
 
 class _Pages:
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, pending: PendingVotes) -> None:
         self._console = console
+        self._pending = pending
 
     async def list(self, request: Request) -> Response:
         fields, cursor = _fields(request), request.query_params.get("cursor", "").strip() or None
@@ -75,6 +78,9 @@ class _Pages:
             "newest": f"/records?{urlencode(fields)}",
             "filter": urlencode(fields),
             "mistake": None,
+            "who": (who := name_of(request)),
+            "can_vote": self._console.services.vote is not None,
+            "own": {},
         }
         try:
             if cursor is not None and not is_record_id(cursor):
@@ -84,10 +90,21 @@ class _Pages:
         except ValueError as exc:
             return await self._console.render(request, "records.html", context | {"mistake": str(exc)}, status_code=400)
         context["rows"] = [row_document(row, self._console.ids) for row in page.rows]
+        if context["can_vote"]:
+            context["own"] = await self._own_votes(who, [row.id for row in page.rows])
         if page.cursor and page.searched_to_us is not None:
             context["searched_to"] = iso(page.searched_to_us)
             context["older"] = f"/records?{urlencode({**fields, 'cursor': page.cursor})}"
         return await self._console.render(request, "records.html", context)
+
+    async def _own_votes(self, who: str, ids: Sequence[str]) -> dict[str, Any]:
+        """What this person says of each record of a page, and whether a vote on it waits to be stored."""
+        found: dict[str, Any] = {}
+        for record_id, stored in (await self._console.store.records.votes_on(ids)).items():
+            votes, waiting = self._pending.joined(record_id, stored), self._pending.waiting(record_id, stored)
+            standing = standing_votes(record_id, votes, who)
+            found[record_id] = {**standing, "pending": waiting[-1].fid if waiting else None}
+        return found
 
     async def download(self, request: Request) -> Response:
         """All records of the filter, not only a page of them."""
@@ -131,7 +148,7 @@ class _Pages:
             "record": record,
             "exchange": shown,
             "created_s": view.row.created_us / 1e6,
-            **voting_context(view, name_of(request), self._console.services.vote is not None),
+            **voting_context(view, self._pending, name_of(request), self._console.services.vote is not None),
             "no_sample": no_sample_words(view),
             "more": [(column.label, record[name]) for name, column in SHOWN if column.label is not None],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -26,6 +27,7 @@ UNKNOWN: Final = "–"
 UNNAMED: Final = "before the loop’s first check"
 """Model 0: what the configured champion answered in an installation's first moments, before it had a row of its own."""
 
+_BEFORE_UNIT: Final = re.compile(r"(?<=\d) (?=%)")
 _METRICS: Final = {
     "positive": "thumbs up",
     "error": "errors",
@@ -150,7 +152,7 @@ def _when(at_s: float | None) -> str | Markup:
 def _vote(value: float | None) -> str:
     if value is None:
         return UNKNOWN
-    return f"+{value:.2g}" if value > 0 else f"{value:.2g}".replace("-", "−")
+    return wording.signed(value)
 
 
 def _words(value: str) -> str:
@@ -228,15 +230,20 @@ def check_verdict(name: str | None) -> str:
 
 
 def _outcome_of_two(value: float | None) -> str:
-    """How much better the challenger's answer is: "+0.40"."""
+    """How much better the challenger's answer is: "+0.4"."""
     if value is None:
         return UNKNOWN
-    return f"{value + 0.0:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0"
+    return wording.signed(value)
 
 
 def _part(value: float | None) -> str:
     """0.3 → "30 %"."""
     return UNKNOWN if value is None else wording.share(value)
+
+
+def _unbroken(sentence: str) -> str:
+    """A sentence in which no line ends between a number and its unit."""
+    return _BEFORE_UNIT.sub("\u00a0", sentence)
 
 
 def _slug(word: str) -> str:
@@ -270,6 +277,9 @@ FILTERS: Final[dict[str, Any]] = {
     "check_kind": _check_kind,
     "check_verdict": check_verdict,
     "verdict_of_check": verdict_of_check,
+    "cost": wording.cost,
+    "figure": wording.figure,
+    "signed": wording.signed,
     "preference": _outcome_of_two,
     "scorer": scorer_label,
     "measure": measure_label,
@@ -277,6 +287,7 @@ FILTERS: Final[dict[str, Any]] = {
     "characters": _characters,
     "ratio": _ratio,
     "slug": _slug,
+    "unbroken": _unbroken,
     "guardrail_state": _guardrail_state,
     "nothing_yet": _nothing_yet,
     "no_proof": wording.no_proof,

@@ -79,6 +79,27 @@ def test_without_a_reason_there_is_no_order(admin: Admin, page: Page) -> None:
     expect(dialog).to_be_hidden()
 
 
+def test_on_a_phone_the_dialog_is_read_from_its_title_and_closing_leads_back(admin: Admin, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 660}, has_touch=True, is_mobile=True)
+    try:
+        page = context.new_page()
+        page.goto(admin.url)
+        page.locator("#verb-promote").tap()
+        expect(page.locator("#command-title")).to_be_focused()
+        expect(page.locator("#command-title")).to_be_in_viewport()
+        expect(page.locator("#command-situation")).to_contain_text("What will happen")
+        expect(page.locator("#command-title")).to_be_in_viewport()
+        page.evaluate("document.querySelector('#verb-promote').outerHTML += ''")  # as when the page has renewed itself
+        page.get_by_role("button", name="Close").tap()
+        expect(page.locator("#verb-promote")).to_be_focused()
+        page.locator("#verb-promote").tap()
+        page.evaluate("document.querySelector('#verb-promote').hidden = true")  # as when the order has been done
+        page.keyboard.press("Escape")
+        expect(page.locator("#main")).to_be_focused()
+    finally:
+        context.close()
+
+
 def test_an_order_that_does_not_fit_is_refused_with_the_reason(admin: Admin, page: Page) -> None:
     page.goto(admin.url)
     # as on a page that is a moment old, and before it refreshes itself
@@ -168,6 +189,56 @@ def test_with_a_token_one_logs_in_first(locked: Admin, page: Page) -> None:
     page.get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_url(f"{locked.url}/login")
+
+
+def test_what_was_typed_when_the_session_ended_is_given_back_after_logging_in(locked: Admin, browser: Browser) -> None:
+    page = browser.new_page()  # not watched: that a request is refused is what this is about
+    page.set_default_timeout(120_000)
+
+    def log_in() -> None:
+        page.get_by_label("Admin token").fill("s3cret")
+        page.get_by_role("button", name="Log in").click()
+
+    try:
+        page.goto(f"{locked.url}/records")
+        log_in()
+        page.locator("#live tbody a").first.click()
+        page.get_by_text("Correct it, or comment").click()
+        page.get_by_label("It should have been").fill("The part is called B-7.")
+        page.get_by_label("Comment").fill("I have looked it up.")
+        here = page.url
+        page.context.clear_cookies()
+        page.get_by_role("button", name="Keep it").click()
+        expect(page).to_have_url(re.compile("/login"))
+        log_in()
+        expect(page).to_have_url(here)
+        expect(page.get_by_label("It should have been")).to_have_value("The part is called B-7.")
+        expect(page.get_by_label("Comment")).to_have_value("I have looked it up.")
+        expect(page.locator("#vote-answer")).to_contain_text("not sent is here again")
+        page.get_by_role("button", name="Good").click()
+        expect(page.locator("#record-votes")).to_contain_text("Kept.")
+        expect(page.get_by_label("Comment")).to_have_value("I have looked it up.")
+        page.get_by_role("button", name="Keep it").click()
+        expect(page.get_by_label("Comment")).to_have_value("")
+        page.reload()
+        page.get_by_text("Correct it, or comment").click()
+        expect(page.get_by_label("Comment")).to_have_value("")
+
+        page.goto(locked.url)
+        dialog = page.get_by_role("dialog")
+        page.locator("#verb-trigger").click()
+        dialog.get_by_label("Why").fill("the data is there")
+        dialog.get_by_label("Who you are").fill("ann")
+        page.context.clear_cookies()
+        dialog.locator("[type=submit]").click()
+        log_in()
+        page.locator("#verb-trigger").click()
+        expect(dialog.get_by_label("Why")).to_have_value("the data is there")
+        page.keyboard.press("Escape")
+        page.locator("#verb-trigger").click()
+        expect(dialog.get_by_label("Why")).to_have_value("")
+    finally:
+        page.close()
 
 
 def test_a_link_to_a_filter_leads_to_it_after_logging_in(locked: Admin, page: Page) -> None:

@@ -215,5 +215,6 @@ def test_a_table_that_does_not_fit_its_card_becomes_a_list(admin: Admin, browser
 def test_a_page_with_all_that_it_loads_is_light(admin: Admin) -> None:
     for path in ("/", "/experiment", "/traffic", "/history", "/glossary", "/records"):
         html = request(admin.url, path).body
+        assert not re.findall(rb'(?:href|src|action)="(?:https?:)?//', html), path
         assets = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', html.decode()))
         assert len(html) + sum(len(request(admin.url, name).body) for name in assets) <= MOST_BYTES, path

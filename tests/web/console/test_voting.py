@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -19,7 +20,7 @@ from proxy.ids import RecordIds
 from proxy.store.store import Store
 from proxy.store.tables.schema import models
 from proxy.store.tables.values import VoteView
-from proxy.web.console.voting import Said, before_the_last, given_tags, said_by, votes_for
+from proxy.web.console.said import Said, before_the_last, given_tags, said_by, votes_for
 from tests.harness.axe import barriers, unfold
 from tests.harness.chromium import watched_page
 from tests.harness.console_data import Admin, ConsoleStage
@@ -92,21 +93,42 @@ def test_undo_takes_a_vote_back_and_restores_what_was_said_before(admin: Admin) 
     assert [vote["retracted"] for vote in votes_of(admin, fresh)] == [False, True]
 
 
-def test_what_is_on_its_way_still_is_not_confused_with_what_was_said_before_it(admin: Admin) -> None:
+def test_undo_takes_back_the_latest_vote_though_it_is_on_its_way_and_from_another_tab(admin: Admin) -> None:
     record = unvoted(admin)
     give(admin, record, act="up")
     admin.ingest()
-    kept = give(admin, record, act="down").body.decode()
-    found = re.search(r'name="pending" value="([0-9a-f]{32})"', kept)
-    assert found is not None, "the form knows what it waits for"
-    early = give(admin, record, act="undo", pending=found[1])
-    assert early.status == 422
-    assert "on its way still" in early.body.decode()
-    admin.ingest()
-    assert record_of(admin, record)["feedback"] == -1
-    assert give(admin, record, act="undo", pending=found[1]).status == 200
+    give(admin, record, act="down")
+    other = request(admin.url, f"/records/{record}", headers={"cookie": "ratchet_who=ann"}).body.decode()
+    assert 'id="vote-down" name="act" value="down" aria-pressed="true"' in other, "another tab knows of it"
+    assert "Kept. It counts as soon as" in other
+    assert give(admin, record, act="undo").status == 200
+    assert record_of(admin, record)["feedback"] == 1, "neither is stored"
     admin.ingest()
     assert record_of(admin, record)["feedback"] == 1
+    assert give(admin, record, act="undo").status == 200, "undo can be undone"
+    admin.ingest()
+    assert record_of(admin, record)["feedback"] == -1
+    give(admin, record, act="up", who="bob")
+    assert b"so nothing can be undone" in give(admin, record, act="undo", who="cleo").body
+
+
+def test_what_another_process_wrote_and_the_store_has_not_got_bars_an_undo(admin: Admin) -> None:
+    record = unvoted(admin)
+    give(admin, record, act="up")
+    admin.ingest()
+    early = give(admin, record, act="undo", pending="f" * 32)
+    assert early.status == 422
+    assert "on its way still" in early.body.decode()
+
+
+def test_two_votes_at_once_are_taken_one_after_the_other(admin: Admin) -> None:
+    record = unvoted(admin)
+    give(admin, record, act="up")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: give(admin, record, act="undo").status, range(4)))
+    admin.ingest()
+    assert answers == [200] * 4
+    assert record_of(admin, record)["feedback"] == 1, "each undo has undone the one before it"
 
 
 def test_a_comment_is_undone_as_a_vote_is_and_goes_with_one_that_is_taken_back(admin: Admin) -> None:
@@ -233,7 +255,17 @@ def test_a_controller_that_does_not_answer_is_told_beside_the_buttons(admin: Adm
         page.context.set_offline(True)
         page.locator("#vote-up").click()
         expect(page.locator("#vote-answer")).to_contain_text("No answer came")
+        page.context.set_offline(False)
+        page.goto(f"{admin.url}/records")
+        row = page.locator(".rowvote").first
+        admin.stage.failing = True
+        row.get_by_role("button", name="Bad").click()
+        expect(row.locator(".said")).to_contain_text("Not kept: the store cannot be reached")
+        page.context.set_offline(True)
+        row.get_by_role("button", name="Bad").click()
+        expect(row.locator(".said")).to_contain_text("No answer came")
     finally:
+        admin.stage.failing = False
         page.close()
 
 
@@ -323,6 +355,45 @@ def test_the_enter_key_in_a_field_does_what_the_field_is_for_and_never_votes(adm
     assert [(vote["source"], vote["feedback"], vote["tags"]) for vote in votes] == [
         ("console:kim", None, {"topic": "keys"})
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_vote_in_the_list_leaves_the_list_and_its_filter_alone(admin: Admin, browser: Browser, width: int) -> None:
+    with watched_page(browser, width=width) as page:
+        page.goto(f"{admin.url}/records?feedback=none&outcome=ok")
+        expect(page.locator(".thumbs").first).to_be_visible()
+        record = str(page.locator("#live tbody a").first.get_attribute("href")).rpartition("/")[2]
+        assert barriers(page) == []
+        page.locator("#vote-who").fill("lee")
+        row = page.locator(".rowvote").first
+        row.get_by_role("button", name="Good").click()
+        expect(row.get_by_role("button", name="Good")).to_have_attribute("aria-pressed", "true")
+        expect(row.get_by_role("button", name="Good")).to_be_focused()
+        expect(page.locator("#announce")).to_have_text("Kept.")
+        admin.stage.clock.advance(1)
+        page.keyboard.press("-")
+        expect(row.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")
+        admin.ingest()
+        expect(row.locator(".mean")).to_have_text("−1")
+        expect(page.locator("#announce")).to_have_text("Counted.")
+        admin.stage.clock.advance(1)
+        page.keyboard.press("u")
+        expect(row.get_by_role("button", name="Good")).to_have_attribute("aria-pressed", "true")
+        admin.ingest()
+        expect(row.locator(".mean")).to_have_text("+1")
+        row.get_by_role("button", name="Good").focus()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        expect(row.get_by_role("button", name="Undo my last")).to_be_focused()
+        assert page.url.endswith("/records?feedback=none&outcome=ok")
+        expect(page.locator("#live tbody tr")).to_have_count(50)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.evaluate("scrollTo(0, 0)")  # the head of the page covers what is scrolled under it
+        assert barriers(page) == []
+    assert [v["feedback"] for v in votes_of(admin, record) if v["source"] == "console:lee"] == [1, -1, 1]
+    shown = request(admin.url, "/records?outcome=ok", headers={"cookie": "ratchet_who=lee"}).body.decode()
+    assert f'id="up-{record}" name="act" value="up" aria-label="Good" aria-pressed="true"' in shown
 
 
 def give_here(admin: Admin, page: Page, name: str) -> None:

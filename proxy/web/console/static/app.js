@@ -83,7 +83,7 @@
   });
   for (const name of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(name, ({ detail }) => {
     if (detail.elt.matches("[data-counts]")) $(".found", detail.elt).textContent = "Not counted: no answer came.";
-    const form = detail.elt.closest("form"), answer = form && ($("[data-swap-errors]", form) || $("#vote-answer"));
+    const form = detail.elt.closest("form"), answer = form && ($("[data-swap-errors]", form.closest(".rowvote") ?? form) || $("#vote-answer"));
     if (answer) answer.textContent = "No answer came, so it may not be done: see whether it was, before you do it again.";
   });
   document.addEventListener("htmx:afterSwap", () => { tellTimes(); reachable(); }); // before it is painted
@@ -112,6 +112,10 @@
     }
   }
   function reachable() {
+    for (const turn of all(".talk li")) {
+      if (turn.scrollHeight > turn.clientHeight + 1) turn.tabIndex = 0; // a long answer: keys scroll it, too
+      else turn.removeAttribute("tabindex");
+    }
     for (const box of all(".scroll")) {
       const table = $("table", box);
       if (table?.tHead && !box.closest("figure")) {
@@ -135,10 +139,13 @@
   const dialog = $("#command");
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-verb]");
-    if (button && dialog) openOrder(button.dataset);
+    if (button && dialog) openOrder(button);
     else if (event.target.closest("[data-close]")) dialog.close();
   });
-  function openOrder({ verb, name, about, run }) {
+  let opener = null;
+  function openOrder(button) {
+    const { verb, name, about, run } = button.dataset;
+    opener = button;
     const form = $("form", dialog);
     $("#command-title").textContent = name;
     $("#command-about").textContent = about;
@@ -160,8 +167,17 @@
     }
     $(".submit", form).textContent = name;
     dialog.showModal();
-    (form.elements[{ share: "share", challenge: "url" }[verb]] ?? form.elements.why).focus();
+    // under a finger a field would bring the keyboard up, over the very words that are to be read first
+    if (matchMedia("(pointer: coarse)").matches) $("#command-title").focus();
+    else (form.elements[{ share: "share", challenge: "url" }[verb]] ?? form.elements.why).focus();
+    dialog.scrollTop = 0;
   }
+  dialog?.addEventListener("close", () => {
+    // back to the button, which the page may have made anew since; a browser knows only the old one, and none that a
+    // finger has pressed. Where the order has taken it away: to the beginning of what is shown.
+    const again = (opener?.id && document.getElementById(opener.id)) || opener;
+    (again?.isConnected && again.checkVisibility() ? again : $("#main")).focus();
+  });
   dialog?.addEventListener("submit", (event) => remember("ratchet-who", event.target.elements.who.value));
 
   // What a word means: beside the "?" that was pressed; where there is no room, at the foot of the page.
@@ -193,6 +209,26 @@
     const at = links.indexOf(document.activeElement);
     const next = links[event.key === "j" ? Math.min(at + 1, links.length - 1) : Math.max(at - 1, 0)];
     next?.focus();
+  });
+
+  // A vote in a row of a list: its keys, where the focus goes if what was pressed is no longer there, and a word of it.
+  const VOTES = { "+": "up", "=": "up", "-": "down", u: "undo" };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.closest("input, textarea, select, dialog")) return;
+    const button = VOTES[event.key] && $(`.thumbs button[value=${VOTES[event.key]}]`, event.target.closest("tr") ?? document.createElement("p"));
+    if (!button) return;
+    event.preventDefault();
+    button.click();
+  });
+  document.addEventListener("htmx:afterSettle", ({ detail: { target } }) => {
+    const row = target.matches(".rowvote") && $("[data-say]", target);
+    if (!row) return;
+    $("#announce").textContent = row.dataset.say;
+    if (document.activeElement === document.body && target.dataset.pressed) $("button", row)?.focus();
+    delete target.dataset.pressed;
+  });
+  document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => {
+    if (target.matches(".rowvote") && target.contains(document.activeElement)) target.dataset.pressed = "yes";
   });
 
   // Keys of their own: a button or a link with data-key is pressed by it, wherever the focus is but in a field.

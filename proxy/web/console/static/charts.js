@@ -14,7 +14,7 @@
     const [whole, rest] = v.toFixed(digits).split(".");
     return commas(whole) + (rest ? `.${rest}` : "");
   };
-  const many = (v) => fixed(Math.round(v) + 0, 0);
+  const many = (v) => (Math.round(v) === 0 && v !== 0 ? (v > 0 ? "<1" : ">−1") : fixed(Math.round(v), 0).replace("-", "−"));
   function percent(part) {
     const value = 100 * part, apart = Math.min(Math.abs(value), Math.abs(100 - value));
     if (apart === 0) return `${value.toFixed(0)} %`;
@@ -32,9 +32,17 @@
     const [at, unit] = v < 0.0009995 ? [v * 1e6, "µs"] : v < 0.9995 ? [v * 1e3, "ms"] : [v, "s"];
     return `${at >= 99.95 ? at.toFixed(0) : +at.toPrecision(3)} ${unit}`;
   }
-  const signed = (v) => `${v >= -0.0005 ? "+" : ""}${fixed(Math.abs(v) < 0.0005 ? 0 : 100 * v, 1)} %`.replace("-", "−");
+  function signed(change) {
+    if (!change) return "0 %";
+    const value = 100 * change, apart = Math.abs(value), digits = apart >= 1 ? 1 : apart >= 0.1 ? 2 : 3;
+    let text = fixed(value, digits);
+    if (digits > 1) text = text.replace(/0+$/, "").replace(/\.$/, ".0");
+    if (!/[1-9]/.test(text)) return value > 0 ? "<+0.001 %" : ">−0.001 %";
+    return `${value > 0 ? "+" : ""}${text} %`.replace("-", "−");
+  }
+  const score = (v) => (v && !/[1-9]/.test(v.toFixed(3)) ? (v > 0 ? "<0.001" : ">−0.001") : v.toFixed(3).replace("-", "−"));
   const count = (v) => (v >= 100 ? many(v) : `${+v.toPrecision(3)}`);
-  const FORMATS = { share: percent, change: signed, seconds, count, score: (v) => v.toFixed(3) };
+  const FORMATS = { share: percent, change: signed, seconds, count, score };
   const format = (unit, v) => (known(v) ? FORMATS[unit](v) : "–");
 
   // Along an axis: round numbers, without decimals that are all zero.
@@ -91,7 +99,16 @@
         ctx.moveTo(u.bbox.left, y);
         ctx.lineTo(u.bbox.left + u.bbox.width, y);
         ctx.stroke();
-        ctx.fillText(mark.label, u.bbox.left + u.bbox.width - 4 * ratio, mark.value > 0 ? y - 4 * ratio : y + 13 * ratio);
+        // with a seam around it: lines that pass below would strike it out
+        const right = u.bbox.left + u.bbox.width - 4 * ratio, foot = mark.value > 0 ? y - 4 * ratio : y + 13 * ratio;
+        ctx.save();
+        ctx.setLineDash([]);
+        ctx.strokeStyle = css("--card");
+        ctx.lineWidth = 4 * ratio;
+        ctx.lineJoin = "round";
+        ctx.strokeText(mark.label, right, foot);
+        ctx.restore();
+        ctx.fillText(mark.label, right, foot);
       }
       ctx.restore();
     };

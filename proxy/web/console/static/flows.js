@@ -1,4 +1,4 @@
-// What a page offers beside looking: text to copy, filters that keep a name, a log that is followed.
+// What a page offers beside looking: text to copy, filters that keep a name, text that is not lost, a log that is followed.
 // As app.js: no inline script, nothing evaluated, and without it the pages still show everything.
 "use strict";
 
@@ -83,6 +83,59 @@
     });
   }
   show();
+
+  // What is typed and not sent yet is kept in this tab: a session may end over a long correction, and logging in is
+  // another page. It goes when it is sent, with the dialog that is closed, and when somebody logs out.
+  const DRAFT = "ratchet-draft:";
+  const drafts = (form) => all("[data-draft]", form);
+  function place({ form, name }) {
+    const verb = form.elements.verb?.value;
+    return `${DRAFT}${form.getAttribute("action")}${verb ? `?${verb}` : ""}#${name}`;
+  }
+  function put(field, text) {
+    try {
+      if (text) sessionStorage.setItem(place(field), text);
+      else sessionStorage.removeItem(place(field));
+    } catch { /* blocked, or full: as without this */ }
+  }
+  function giveBack(form) {
+    let found = false;
+    for (const field of drafts(form)) {
+      let text = null;
+      try { text = sessionStorage.getItem(place(field)); } catch { /* blocked */ }
+      if (!text || text === field.value || field.disabled) continue;
+      field.value = text;
+      found = true;
+      if (field.closest("details")) field.closest("details").open = true;
+    }
+    return found;
+  }
+  document.addEventListener("input", ({ target }) => {
+    if (target.matches("[data-draft]")) put(target, target.value === target.defaultValue ? "" : target.value);
+  });
+  document.addEventListener("htmx:afterRequest", ({ detail }) => {
+    if (detail.xhr.status < 200 || detail.xhr.status > 299) return; // `successful` are refusals, too, that are shown
+    if (detail.pathInfo?.requestPath === "/logout") {
+      for (const key of Object.keys(sessionStorage)) if (key.startsWith(DRAFT)) sessionStorage.removeItem(key);
+    }
+    const sent = detail.requestConfig?.verb === "post" && detail.requestConfig.formData;
+    if (!sent || !detail.elt.matches("form")) return;
+    for (const field of drafts(detail.elt)) {
+      if (field.dataset.draft && sent.get("act") !== field.dataset.draft) continue;
+      if (field.value !== sent.get(field.name)) continue; // something was typed since
+      put(field, "");
+      if (field.dataset.draft && field.name !== "correction") field.value = ""; // a correction stands; a comment is said
+    }
+  });
+  const order = document.querySelector("#command");
+  const reopened = () => { if (order?.open) giveBack(order.querySelector("form")); };
+  document.addEventListener("click", (event) => { if (event.target.closest("[data-verb]")) reopened(); });
+  order?.addEventListener("close", () => { for (const field of drafts(order)) put(field, ""); });
+  reopened();
+  let found = false;
+  for (const form of all("form:not(#command form)")) found = giveBack(form) || found;
+  const told = found && document.querySelector("#vote-answer");
+  if (told) told.textContent = "What you had written and not sent is here again.";
 
   // A log that grows: what came since is added at its end, while somebody looks, until the run has ended.
   const MOST_CHARS = 500_000;
