@@ -25,8 +25,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 CROWD: Final = 8
 """Users at a time: about half of them the challenger's."""
-LATER: Final = 2
-"""Crowds by which chance (who of them is the challenger's) may move the end of a test."""
+LATER: Final = 6
+"""Crowds by which chance (who of them is the challenger's) may move the end of a test, of the yardstick's or of this
+one: in so many the challenger has some 24 users, three times as many as it takes."""
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 LINES: Final = "application/x-ndjson"

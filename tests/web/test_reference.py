@@ -1,6 +1,7 @@
 """docs/reference/http.md names every URL, filter, order and vote field that there is."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,9 @@ def test_every_url_is_documented(install: Install) -> None:
     for app in apps:
         for route in app.routes:
             assert isinstance(route, Route)
+            path = re.sub(r":\w+", "", route.path)  # which kind of text stands in a place is not for the page
             for method in (route.methods or set()) - {"HEAD"}:
-                assert f"`{method} {route.path.replace(':row', '')}" in PAGE, (method, route.path)
+                assert f"`{method} {path}" in PAGE, (method, route.path)
 
 
 def test_every_filter_and_order_is_documented() -> None:
