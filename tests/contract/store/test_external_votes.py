@@ -296,6 +296,18 @@ async def test_a_records_own_id_is_a_name_as_any_that_whoever_takes_its_exported
     assert [len((await clients.view(record)).votes) for record in (here, late)] == [4, 4]
 
 
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_a_record_of_a_chat_uis_own_is_known_by_its_own_id_in_any_order(
+    clients: Clients, order: Sequence[int]
+) -> None:
+    """By its message's id it is not: that is the answer's."""
+    title = replace(clients.record("turn-1"), kind="task")
+    by_id = clients.vote(title.id, external=1, own_id=title.id, comment="short")
+    things = [title, by_id, clients.vote(external=2)]
+    await clients.come_one_by_one([things[n] for n in order])
+    assert [vote.comment for vote in (await clients.view(title)).votes] == ["short"]
+
+
 async def test_a_name_of_several_people_leaves_the_others_that_a_vote_gives(clients: Clients) -> None:
     names = {"other_names": (alias_hash("my-trace"),)}
     mine, theirs = clients.record("chatcmpl-0", "my-trace", user=5), clients.record("chatcmpl-0", user=6)
@@ -315,6 +327,18 @@ async def test_votes_that_wait_for_any_of_several_names_go_with_the_user_who_has
     await clients.come(gone)
     async with clients.store._db.read() as connection:
         assert not (await connection.execute(sa.select(feedback.c.fid))).all()
+    assert await names_kept(clients.store) == 0
+
+
+async def test_names_that_a_vote_gave_are_gone_with_the_user_whose_record_was_known_by_its_own_id(
+    clients: Clients,
+) -> None:
+    record = clients.record()
+    span = {"other_names": (alias_hash("00f067aa0ba902b7"),)}
+    assert await clients.come(clients.vote(record.id, own_id=record.id, **span)) == 1
+    assert await clients.come(record) == 0
+    assert await names_kept(clients.store) == 2
+    await clients.store.deletion.delete_user(5)
     assert await names_kept(clients.store) == 0
 
 
