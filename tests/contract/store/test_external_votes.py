@@ -258,6 +258,18 @@ def test_what_is_not_believed_of_a_vote_is_not_believed_of_its_changes() -> None
     assert VoteSummary.of([change]).count == 0
 
 
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_a_vote_that_has_moved_twice_is_on_the_last_answer_alone(clients: Clients, order: Sequence[int]) -> None:
+    answers = [clients.record(f"turn-{n}") for n in range(3)]
+    await clients.come(*answers)
+    votes = [clients.vote(f"turn-{n}") for n in range(3)]
+    await clients.come_one_by_one([votes[n] for n in order])
+    assert [(await clients.view(record)).row.feedback for record in answers] == [None, None, 1.0]
+    assert await clients.counted() == VoteCounts(positive=1)
+    await clients.come(clients.removal())
+    assert await clients.counted() == VoteCounts()
+
+
 async def names_kept(store: Store) -> int:
     async with store._db.read() as connection:
         return int(await connection.scalar(sa.select(sa.func.count()).select_from(vote_names)) or 0)
