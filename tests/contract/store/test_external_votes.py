@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from policies.ballots import FULL_TRUST, BallotTrust
 from proxy.clock import ManualClock
+from proxy.config.storage import RetentionConfig
 from proxy.store.ingest.facts import VoteSummary
 from proxy.store.store import Store
 from proxy.store.tables.keys import alias_hash
@@ -340,6 +341,19 @@ async def test_votes_that_wait_for_any_of_several_names_go_with_the_user_who_has
     async with clients.store._db.read() as connection:
         assert not (await connection.execute(sa.select(feedback.c.fid))).all()
     assert await names_kept(clients.store) == 0
+
+
+async def test_names_are_kept_as_long_as_the_newest_vote_that_waits_for_them(
+    clients: Clients, clock: ManualClock
+) -> None:
+    """One that comes later may be older: its host was away for long, or its clock is wrong."""
+    names = {"other_names": (alias_hash("the-trace"),), "external": None}
+    long_ago = f"{(clients.now_us // 1000 - 100 * 86_400_000):012x}7000800000000000000a"
+    await clients.come(clients.vote("answer-1", **names))
+    await clients.come(clients.vote("answer-1", -1, source="bob", fid=long_ago, **names))
+    await clients.store.retention.prune(RetentionConfig())
+    await clients.come(record := clients.record("the-trace"))
+    assert (await clients.view(record)).row.feedback == 1.0
 
 
 async def test_names_that_a_vote_gave_are_gone_with_the_user_whose_record_was_known_by_its_own_id(
