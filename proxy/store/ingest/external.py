@@ -144,7 +144,7 @@ async def late(
     it stays there, where it says nothing any more, and is written down once more where it belongs."""
     new = {
         vote.external: Stated.of(vote)._replace(record_id=targets[vote.fid])
-        for vote in votes
+        for vote in sorted(votes, key=lambda vote: vote.fid)  # of several under one id the newest
         if vote.external is not None and not (vote.amends or vote.retracted or vote.follows)
     }
     said = {key: [*stored[key], one] for key, one in new.items() if key in stored}

@@ -271,6 +271,19 @@ async def test_a_vote_that_has_moved_twice_is_on_the_last_answer_alone(clients: 
     assert await clients.counted() == VoteCounts()
 
 
+@pytest.mark.parametrize("order", list(permutations(range(2))))
+async def test_a_removal_that_was_here_first_follows_the_newest_of_two_votes_that_come_together(
+    clients: Clients, order: Sequence[int]
+) -> None:
+    one, other = clients.record("turn-1"), clients.record("turn-2")
+    before, *votes = (clients.vote("turn-1"), clients.vote("turn-1"), clients.vote("turn-2"))
+    await clients.come(one, other, clients.removal())
+    await clients.come(before)
+    await clients.come(*(votes[n] for n in order))
+    assert [(await clients.view(record)).row.feedback for record in (one, other)] == [None, None]
+    assert await clients.counted() == VoteCounts()
+
+
 async def names_kept(store: Store) -> int:
     async with store._db.read() as connection:
         return int(await connection.scalar(sa.select(sa.func.count()).select_from(vote_names)) or 0)
