@@ -129,6 +129,20 @@ async def test_an_event_on_a_span_of_the_real_sdk_is_a_vote_by_its_span_and_its_
     assert side.votes()[0]["or"] == [trace_id]
 
 
+async def test_what_a_model_or_another_tool_says_does_not_replace_what_a_person_has_said(side: Side) -> None:
+    """Under the same name, of the same answer, by nobody who is named."""
+    person = {"answer": "chatcmpl-1", "name": "thumb", "value": 1, "why": "right"}
+    model = {**person, "value": 0, "why": "too short", "gen_ai.evaluation.source.type": "LLM"}
+    elsewhere = message(person)
+    elsewhere["resourceLogs"][0]["resource"] = {"attributes": [_pair("service.name", "reviews")]}
+    async with side.running() as client:
+        for body in (message(person), message(model), elsewhere, message(person)):
+            assert (await send(client, body))[0] == 200
+    first, by_model, by_tool, again = (vote["ext"] for vote in side.votes())
+    assert again == first
+    assert len({first, by_model, by_tool}) == 3
+
+
 @pytest.mark.parametrize("encoding", ["json", "pb"])
 @pytest.mark.parametrize("packed", [False, True])
 async def test_the_recorded_messages_are_understood_in_both_encodings(side: Side, encoding: str, packed: bool) -> None:

@@ -9,8 +9,9 @@ same id comes again for another one, the vote on the first is taken back there b
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any, Final, NamedTuple, Self
 
 import sqlalchemy as sa
@@ -119,7 +120,7 @@ def moved(
     newest = _newest(said)
     return [
         NewVote(
-            fid=f"{int(newest[key].fid, 16) - n:032x}",
+            fid=fid,
             record_id=one.record_id,
             hashed_alias=one.alias_hash,
             source=one.source,
@@ -129,7 +130,7 @@ def moved(
         )
         for key, at_us in created.items()
         if key in newest
-        for n, one in enumerate(_left(said[key], newest[key]), start=1)
+        for one, fid in zip(_left(said[key], newest[key]), _just_before(newest[key], said[key]), strict=False)
     ]
 
 
@@ -143,7 +144,7 @@ async def late(
     it stays there, where it says nothing any more, and is written down once more where it belongs."""
     new = {
         vote.external: Stated.of(vote)._replace(record_id=targets[vote.fid])
-        for vote in votes
+        for vote in sorted(votes, key=lambda vote: vote.fid)  # of several under one id the newest
         if vote.external is not None and not (vote.amends or vote.retracted or vote.follows)
     }
     said = {key: [*stored[key], one] for key, one in new.items() if key in stored}
@@ -263,6 +264,13 @@ def _placed(vote: NewVote, newest: Mapping[int, Stated]) -> NewVote:
         feedback=None if place.feedback is None else vote.feedback,
         quality_score=None if place.quality_score is None else vote.quality_score,
     )
+
+
+def _just_before(newest: Stated, said: Sequence[Stated]) -> Iterator[str]:
+    """Ids for what goes before the newest vote, each free: earlier votes that were left may have got the last ones."""
+    taken = {one.fid for one in said}
+    ids = (f"{int(newest.fid, 16) - n:032x}" for n in count(1))
+    return (fid for fid in ids if fid not in taken)
 
 
 def _left(said: Sequence[Stated], newest: Stated) -> list[Stated]:

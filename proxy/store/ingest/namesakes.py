@@ -66,9 +66,14 @@ def lists_of(votes: Iterable[NewVote]) -> Lists:
 
 
 async def keep_lists(connection: AsyncConnection, lists: Lists, now_us: int) -> None:
-    """Votes wait for any of these names. What is kept already is as new as the votes that wait for it."""
+    """Votes wait for any of these names. What is kept already is as new as the newest vote that waits for it."""
+    if not lists:
+        return
+    last = sa.select(vote_names.c.hash, sa.func.max(vote_names.c.created_us).label("at_us")).group_by(vote_names.c.hash)
+    mine = any_of(connection, vote_names.c.hash, list(lists))
+    newest = {row.hash: row.at_us for row in await connection.execute(last.where(mine))}
     rows = [
-        {"hash": hashed, "place": place, "name": name, "created_us": now_us}
+        {"hash": hashed, "place": place, "name": name, "created_us": max(now_us, newest.get(hashed, 0))}
         for hashed, names in sorted(lists.items())
         for place, name in enumerate(names)
     ]

@@ -37,5 +37,6 @@ async def delete_parked(connection: AsyncConnection, ids: Sequence[str], hashes:
         where = any_of(connection, feedback.c.alias_hash, [*some, *sorted(lists)])
         unnamed = feedback.c.record_id.is_(None)
         gone += (await connection.execute(sa.delete(feedback).where(parked, unnamed, where))).rowcount
-        await connection.execute(sa.delete(vote_names).where(any_of(connection, vote_names.c.hash, sorted(lists))))
+        if lists:
+            await connection.execute(sa.delete(vote_names).where(any_of(connection, vote_names.c.hash, sorted(lists))))
     return gone

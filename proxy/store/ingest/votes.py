@@ -252,7 +252,7 @@ async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRec
     )
     answers = [record for record in new_records if record.kind != TASK.name]
     hashes = {alias_hash(name) for record in answers for name in record.aliases}
-    own = {alias_hash(record.id): record.id for record in answers}
+    own = {alias_hash(record.id): record.id for record in new_records}
     resolved, ambiguous = await _known_by_now(connection, hashes, own)
     await _resolve(connection, resolved)
     await _leave(connection, ambiguous)
@@ -301,9 +301,9 @@ async def _resolve(connection: AsyncConnection, targets: Mapping[str, str]) -> N
 async def _leave(connection: AsyncConnection, votes: Sequence[str]) -> None:
     """Write down that their alias is several people's: they stay for none of them, whoever is deleted later."""
     if votes:
-        mine = any_of(connection, feedback.c.fid, list(votes))
+        mine = any_of(connection, feedback.c.fid, list(votes)), feedback.c.trust < int(BallotTrust.AMBIGUOUS)
         marked = {"trust": feedback.c.trust + int(BallotTrust.AMBIGUOUS)}
-        await connection.execute(sa.update(feedback).where(mine).values(marked))
+        await connection.execute(sa.update(feedback).where(*mine).values(marked))
 
 
 async def _join(

@@ -28,6 +28,7 @@ from proxy.store.ingest.votes import FACTS, facts_of_row
 from proxy.store.retention.forgotten import announce
 from proxy.store.retention.pruning import alias_slices
 from proxy.store.retention.reasons import forget_words
+from proxy.store.tables.keys import alias_hash
 from proxy.store.tables.schema import (
     aliases,
     bodies,
@@ -194,18 +195,21 @@ class _Aliases:
 
 
 async def _delete_aliases(db: Database, ids: set[str]) -> _Aliases:
-    """Aliases are kept by hash alone: walk them all, a slice at a time. Votes that wait for one of them go too."""
+    """Aliases are kept by hash alone: walk them all, a slice at a time. Votes that wait for one of them go too, or for
+    one of the records by its own id."""
     found: list[dict[str, Any]] = []
     for part in alias_slices() if ids else ():
         async with db.read() as connection:
             rows = await connection.execute(sa.select(aliases).where(part))
             found += [{"a": row.hash, "b": row.id} for row in rows if row.id in ids]
     gone = _Aliases(aliases=len(found))
-    if found:
+    if ids:
         one = sa.delete(aliases).where(aliases.c.hash == sa.bindparam("a"), aliases.c.id == sa.bindparam("b"))
         async with db.write() as connection:
-            await connection.execute(one, found)
-            gone.votes = await delete_parked(connection, (), [row["a"] for row in found])
+            if found:
+                await connection.execute(one, found)
+            names = {row["a"] for row in found} | {alias_hash(record_id) for record_id in ids}
+            gone.votes = await delete_parked(connection, (), sorted(names))
     return gone
 
 

@@ -121,6 +121,8 @@ def _vote(one: Evaluation, names: Names) -> Vote:
     voter = first_text(*(one.attributes.get(place) for place in _VOTERS))
     if voter is None and meant and "quality_score" in names.meaning(name, meant[0]):
         voter = name  # several grades of one answer are not one after the other
+    kind = _machine(one.attributes)
+    teller = (kind or "", one.service)  # what one tool says replaces neither another's nor a person's
     return SentScore(
         system=_SYSTEM,
         name=name,
@@ -128,9 +130,9 @@ def _vote(one: Evaluation, names: Names) -> Vote:
         record_id=answer[0],
         other_names=tuple(answer[1:]),
         user=voter or _SYSTEM,
-        id="\0".join((*answer, name, voter or "")),
+        id="\0".join((*answer, name, voter or "", *teller)),
         comment=said.get("explanation"),
-        by=_machine(one.attributes),
+        by=kind,
         tags={"service": one.service},
     ).vote(names)
 

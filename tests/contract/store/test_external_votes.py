@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from policies.ballots import FULL_TRUST, BallotTrust
 from proxy.clock import ManualClock
+from proxy.config.storage import RetentionConfig
 from proxy.store.ingest.facts import VoteSummary
 from proxy.store.store import Store
 from proxy.store.tables.keys import alias_hash
@@ -258,6 +259,31 @@ def test_what_is_not_believed_of_a_vote_is_not_believed_of_its_changes() -> None
     assert VoteSummary.of([change]).count == 0
 
 
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_a_vote_that_has_moved_twice_is_on_the_last_answer_alone(clients: Clients, order: Sequence[int]) -> None:
+    answers = [clients.record(f"turn-{n}") for n in range(3)]
+    await clients.come(*answers)
+    votes = [clients.vote(f"turn-{n}") for n in range(3)]
+    await clients.come_one_by_one([votes[n] for n in order])
+    assert [(await clients.view(record)).row.feedback for record in answers] == [None, None, 1.0]
+    assert await clients.counted() == VoteCounts(positive=1)
+    await clients.come(clients.removal())
+    assert await clients.counted() == VoteCounts()
+
+
+@pytest.mark.parametrize("order", list(permutations(range(2))))
+async def test_a_removal_that_was_here_first_follows_the_newest_of_two_votes_that_come_together(
+    clients: Clients, order: Sequence[int]
+) -> None:
+    one, other = clients.record("turn-1"), clients.record("turn-2")
+    before, *votes = (clients.vote("turn-1"), clients.vote("turn-1"), clients.vote("turn-2"))
+    await clients.come(one, other, clients.removal())
+    await clients.come(before)
+    await clients.come(*(votes[n] for n in order))
+    assert [(await clients.view(record)).row.feedback for record in (one, other)] == [None, None]
+    assert await clients.counted() == VoteCounts()
+
+
 async def names_kept(store: Store) -> int:
     async with store._db.read() as connection:
         return int(await connection.scalar(sa.select(sa.func.count()).select_from(vote_names)) or 0)
@@ -296,6 +322,18 @@ async def test_a_records_own_id_is_a_name_as_any_that_whoever_takes_its_exported
     assert [len((await clients.view(record)).votes) for record in (here, late)] == [4, 4]
 
 
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+async def test_a_record_of_a_chat_uis_own_is_known_by_its_own_id_in_any_order(
+    clients: Clients, order: Sequence[int]
+) -> None:
+    """By its message's id it is not: that is the answer's."""
+    title = replace(clients.record("turn-1"), kind="task")
+    by_id = clients.vote(title.id, external=1, own_id=title.id, comment="short")
+    things = [title, by_id, clients.vote(external=2)]
+    await clients.come_one_by_one([things[n] for n in order])
+    assert [vote.comment for vote in (await clients.view(title)).votes] == ["short"]
+
+
 async def test_a_name_of_several_people_leaves_the_others_that_a_vote_gives(clients: Clients) -> None:
     names = {"other_names": (alias_hash("my-trace"),)}
     mine, theirs = clients.record("chatcmpl-0", "my-trace", user=5), clients.record("chatcmpl-0", user=6)
@@ -315,6 +353,31 @@ async def test_votes_that_wait_for_any_of_several_names_go_with_the_user_who_has
     await clients.come(gone)
     async with clients.store._db.read() as connection:
         assert not (await connection.execute(sa.select(feedback.c.fid))).all()
+    assert await names_kept(clients.store) == 0
+
+
+async def test_names_are_kept_as_long_as_the_newest_vote_that_waits_for_them(
+    clients: Clients, clock: ManualClock
+) -> None:
+    """One that comes later may be older: its host was away for long, or its clock is wrong."""
+    names = {"other_names": (alias_hash("the-trace"),), "external": None}
+    long_ago = f"{(clients.now_us // 1000 - 100 * 86_400_000):012x}7000800000000000000a"
+    await clients.come(clients.vote("answer-1", **names))
+    await clients.come(clients.vote("answer-1", -1, source="bob", fid=long_ago, **names))
+    await clients.store.retention.prune(RetentionConfig())
+    await clients.come(record := clients.record("the-trace"))
+    assert (await clients.view(record)).row.feedback == 1.0
+
+
+async def test_names_that_a_vote_gave_are_gone_with_the_user_whose_record_was_known_by_its_own_id(
+    clients: Clients,
+) -> None:
+    record = clients.record()
+    span = {"other_names": (alias_hash("00f067aa0ba902b7"),)}
+    assert await clients.come(clients.vote(record.id, own_id=record.id, **span)) == 1
+    assert await clients.come(record) == 0
+    assert await names_kept(clients.store) == 2
+    await clients.store.deletion.delete_user(5)
     assert await names_kept(clients.store) == 0
 
 

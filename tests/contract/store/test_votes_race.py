@@ -8,10 +8,12 @@ import random
 import asyncpg
 import pytest
 
+from policies.ballots import FULL_TRUST, BallotTrust
 from policies.estimates import METRICS, Metric
 from policies.records import Arm
 from proxy.clock import ManualClock
 from proxy.store.store import Store
+from proxy.store.tables.keys import alias_hash
 from proxy.store.tables.values import IngestBatch, NewVote
 from tests.contract.store.test_statistics import start_experiment
 from tests.harness.exchanges import exchange, new_id, vote
@@ -121,5 +123,31 @@ async def test_two_hosts_at_once_store_one_vote_of_another_system_for_two_answer
     await other.ingest.apply(IngestBatch(writer="w0-2-2", segment=0, offset=2, votes=(gone,)))
     found = [await store.records.get(record.id) for record in (one, two)]
     assert [view and view.row.feedback for view in found] == [None, None]
+    await gate.close()
+    await other.close()
+
+
+async def test_two_hosts_at_once_find_out_that_a_vote_means_several_people(
+    store_url: str, store: Store, clock: ManualClock
+) -> None:
+    """It is written down once."""
+    rng, now_us = random.Random(5), int(clock.now() * 1e6)
+    waiting_vote = NewVote(fid=new_id(now_us + 1000, rng), record_id=None, alias="the-turn", feedback=1)
+    await store.ingest.apply(IngestBatch(writer="w0-1-1", segment=0, offset=1, votes=(waiting_vote,)))
+    other = await Store.open(store_url, clock=clock)
+    gate = await asyncpg.connect(store_url)
+    for n, user in enumerate((5, 6)):  # as by a third host, which did not see the vote
+        record = exchange(now_us + n, rng, quality=0.5, user_hash=user)
+        await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=(record,)))
+        await gate.execute("insert into aliases (hash, id) values ($1, $2)", alias_hash("the-turn"), record.id)
+    await gate.execute("begin")
+    await gate.execute("lock table feedback in share mode")
+    joining = [asyncio.create_task(host.ingest.join_parked()) for host in (store, other)]
+    while await gate.fetchval("select count(*) from pg_locks where not granted") < 2:
+        await asyncio.sleep(0.01)
+    await gate.execute("rollback")
+    await asyncio.gather(*joining)
+    trust = await gate.fetchval("select trust from feedback")
+    assert trust == FULL_TRUST | BallotTrust.AMBIGUOUS
     await gate.close()
     await other.close()
