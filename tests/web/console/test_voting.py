@@ -318,6 +318,23 @@ def test_in_a_browser_the_numbers_follow_by_themselves(admin: Admin, browser: Br
 
 
 @pytest.mark.slow
+def test_a_button_that_is_pressed_the_moment_it_is_there_leaves_no_page(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/records?feedback=none&outcome=ok")
+        page.evaluate(
+            """id => document.addEventListener("htmx:afterSwap", () => document.getElementById(`undo-${id}`).click(),
+                                               { once: true })""",
+            record,
+        )
+        admin.stage.clock.advance(1)
+        page.locator(f"#down-{record}").click()
+        expect(page.locator(f"#down-{record}")).to_have_attribute("aria-pressed", "false")
+        assert page.url.endswith("/records?feedback=none&outcome=ok")
+    admin.ingest()
+    assert [vote["retracted"] for vote in votes_of(admin, record)] == [False, True]
+
+
 def test_long_words_without_a_space_stay_on_a_phone(admin: Admin, browser: Browser) -> None:
     record = unvoted(admin)
     give(admin, record, act="say", comment="c" * 300, who="w" * 90)
