@@ -22,7 +22,7 @@ from proxy.store.tables.schema import models
 from proxy.store.tables.values import VoteView
 from proxy.web.console.said import Said, before_the_last, given_tags, said_by, votes_for
 from tests.harness.axe import barriers, unfold
-from tests.harness.chromium import watched_page
+from tests.harness.chromium import open_window, watched_page
 from tests.harness.console_data import Admin, ConsoleStage
 from tests.harness.serve import Answer, request
 
@@ -333,6 +333,19 @@ def test_a_button_that_is_pressed_the_moment_it_is_there_leaves_no_page(admin: A
         assert page.url.endswith("/records?feedback=none&outcome=ok")
     admin.ingest()
     assert [vote["retracted"] for vote in votes_of(admin, record)] == [False, True]
+
+
+def test_of_two_thumbs_pressed_at_once_the_second_stands(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    with open_window(browser) as window:  # not watched: htmx logs the request that was given up
+        page = window.page
+        page.goto(f"{admin.url}/records?feedback=none&outcome=ok")
+        admin.stage.clock.advance(1)
+        press = "id => { for (const act of ['up', 'down']) document.getElementById(`${act}-${id}`).click(); }"
+        page.evaluate(press, record)
+        expect(page.locator(f"#down-{record}")).to_have_attribute("aria-pressed", "true")
+    admin.ingest()
+    assert votes_of(admin, record)[-1]["feedback"] == -1
 
 
 def test_long_words_without_a_space_stay_on_a_phone(admin: Admin, browser: Browser) -> None:
