@@ -311,6 +311,30 @@ def test_a_vote_that_came_while_storing_failed_is_tried_again(path: Path, monkey
         assert usage.get_statistics()["negative"] == 1
 
 
+FORKED_AT_ONCE = """
+import os, sys, threading
+from proxy import UsageLogger
+usage = UsageLogger(sys.argv[1])
+first = threading.Thread(target=usage.log, args=("parent", "r", "m"))
+first.start()
+while not any(name.startswith("proxy.loop.look") or name.startswith("sqlalchemy") for name in list(sys.modules)):
+    pass  # until it is in the middle of its imports
+child = os.fork()
+if not child:
+    usage.log("child", "r", "m")
+    usage.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+first.join()
+"""
+
+
+def test_a_process_that_is_forked_in_the_middle_of_the_first_call_can_log(path: Path) -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED_AT_ONCE, str(path)], check=True, timeout=60)
+    with UsageLogger(path) as usage:
+        assert {record["query"] for record in usage.get_records()} == {"parent", "child"}
+
+
 def test_a_forked_process_keeps_no_file_of_its_parent(tmp_path: Path) -> None:
     """What is just being stored included: else nobody would store it before that process has ended, too."""
     keys = KeyRing.load_or_create(tmp_path / "keys.json")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
+import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
@@ -147,7 +149,8 @@ class UsageLogger:
         return self.background.run(settled(sums))
 
     def _open(self) -> Awaitable[UsageStore]:
-        from proxy.loop.library.usage_store import open_usage_store
+        with _importing:
+            from proxy.loop.library.usage_store import open_usage_store
 
         return open_usage_store(self.db_path, self._clock)
 
@@ -188,6 +191,9 @@ async def _close(usage: UsageStore) -> None:
 
 
 _all: weakref.WeakSet[UsageLogger] = weakref.WeakSet()
+_importing = threading.RLock()
+"""Nobody forks while the first call imports: in the child the modules stayed locked by a thread that is not there."""
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
 def _store_all() -> None:
