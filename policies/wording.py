@@ -53,12 +53,12 @@ def counted(number_of: int, noun: str) -> str:
 
 def number(value: float) -> str:
     """A number of no unit, as somebody has set it: 20 → "20", 2000 → "2,000", 12.5 → "12.5"."""
-    return many(value) if value == round(value) or abs(value) >= 1000 else f"{value:g}"
+    return many(value) if value == round(value) or abs(value) >= 1000 else f"{value:g}".replace("-", "−", value < 0)
 
 
 def figure(value: float) -> str:
     """A measured number of no unit, to three places: 0.70512 → "0.705", 23456.0 → "23,456"."""
-    text = f"{value:,.{_FINEST}f}".rstrip("0").rstrip(".")
+    text = f"{value + 0.0:,.{_FINEST}f}".rstrip("0").rstrip(".")
     return _not_none(text, value, f"{10**-_FINEST}").replace("-", "−")
 
 
@@ -72,13 +72,13 @@ def signed(value: float) -> str:
 
 def cost(value: float) -> str:
     """An amount of money, of whatever currency it was given in: "1,234.50"."""
-    return _not_none(f"{value:,.2f}", value, "0.01")
+    return _not_none(f"{value + 0.0:,.2f}", value, "0.01").replace("-", "−")
 
 
 def percent(part: float) -> str:
     """A measured share: 0.0512 → "5.1 %". Only none is "0 %" and only all is "100 %": what is rare, or rarely missing,
     gets the digits that show it (0.00003 → "0.003 %"), or is said to be less ("<0.001 %")."""
-    value = 100 * part
+    value = 100 * part + 0.0
     apart = min(abs(value), abs(100 - value))
     if apart == 0:
         return f"{value:.0f} %"
@@ -90,7 +90,7 @@ def percent(part: float) -> str:
 
 def share(part: float) -> str:
     """A share that somebody has set, or that is counted exactly: 0.3 → "30 %", 0.125 → "12.5 %"."""
-    shown = f"{round(100 * part, 1):g} %"
+    shown = f"{round(100 * part, 1) + 0.0:g} %"
     return shown if shown not in ("0 %", "100 %") else percent(part)
 
 

@@ -230,6 +230,9 @@ class Supervisor:
         except ConfigError as exc:
             _log.error("SIGHUP: the new configuration is not valid, the old one stays in use: %s", exc)
             return
+        except Exception:  # noqa: BLE001 - whatever is wrong with it: all traffic would end with this process
+            _log.exception("SIGHUP: the new configuration cannot be read, the old one stays in use")
+            return
         fixed = [key for key in _NEEDS_RESTART if _setting(fresh, key) != _setting(self._config, key)]
         if fixed:
             _log.error("SIGHUP: nothing was changed; these settings need a restart: %s", ", ".join(fixed))

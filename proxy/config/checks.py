@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -80,6 +81,7 @@ def _short(token: str) -> str:
 def contradictions(config: Any) -> Iterator[Problem]:
     """Everything that is wrong with the values of `config`, one Problem each."""
     yield from _declared(config)
+    yield from _places(config)
     yield from _loop(config)
     yield from _excludes(config)
     if isinstance(config, Config):
@@ -91,6 +93,24 @@ def contradictions(config: Any) -> Iterator[Problem]:
         yield from _open_webui(config)
         yield from _recorded_headers(config)
         yield from _redaction(config)
+
+
+def _places(config: Any) -> Iterator[Problem]:
+    """Names of files and folders that no system call takes: they would be met as exceptions wherever they are used."""
+    for key in keys(type(config)):
+        text = _value(config, key.path) if key.name.endswith(("_file", "_dir", "_path")) else None
+        if isinstance(text, str) and (wrong := _no_place(text)) is not None:
+            yield Problem(key.path, wrong)
+
+
+def _no_place(text: str) -> str | None:
+    if "\0" in text:
+        return f"{show(text)} has a NUL character in it, which no file name may have"
+    try:
+        Path(text).expanduser()
+    except RuntimeError:
+        return f"{show(text)} is in the home of a user who is not known here; write the whole path"
+    return None
 
 
 def _open_webui(config: Config) -> Iterator[Problem]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["show"]
+
+_MOST_BITS: Final = 1024
 
 
 def show(value: Any, limit: int | None = 60) -> str:
@@ -18,6 +20,8 @@ def show(value: Any, limit: int | None = 60) -> str:
         text = _quoted(value)
     elif isinstance(value, list | tuple):
         text = f"[{', '.join(show(item, limit) for item in value)}]"
+    elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        text = hex(value)  # Python writes no decimal number of that length
     else:
         text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
     return text if limit is None or len(text) <= limit else f"{text[: limit - 1]}…"

@@ -168,6 +168,8 @@ def read_document(path: Path) -> dict[str, Any]:
             data = tomllib.loads(text)
     except ValueError as exc:
         raise ConfigError(f"{path}: not valid {'JSON' if path.suffix == '.json' else 'TOML'} ({exc})") from exc
+    except RecursionError:
+        raise ConfigError(f"{path}: lists or tables stand in each other too deeply; no setting needs that") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds a {type(data).__name__}, not an object with the configuration's tables")
     return data
@@ -253,7 +255,7 @@ def _read_secrets(data: dict[str, Any], problems: list[Problem]) -> None:
             continue
         try:
             secret = Path(file).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as exc:
+        except (OSError, ValueError, RuntimeError) as exc:  # also: no text; no such user's home
             message = f'"{file}" cannot be read ({exc}); check the path and its permissions'
             problems.append(Problem(f"{path}_file", message))
             continue

@@ -169,12 +169,19 @@ def _scalar(hint: Any, value: Any) -> Any:
         return value
     if hint is str and isinstance(value, str):
         return value
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is float and number:
-        return float(value)
-    if hint is int and number and float(value).is_integer():
-        return int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value):
+        if hint is float:
+            return float(value)
+        if hint is int and float(value).is_integer():
+            return int(value)
     raise _WrongTypeError(_EXPECTED[hint])
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more digits than any float has
+        return False
 
 
 _EXPECTED: Final = {bool: "true or false", str: "a text in quotes", float: "a number", int: "a whole number"}
@@ -223,7 +230,7 @@ _SWITCH: Final = {
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -209,6 +209,10 @@ def test_sighup_with_a_broken_file_changes_nothing(running: RatchetProcess) -> N
             changed(ratchet, "server", tls_cert_file="/none.pem", tls_key_file="/none.key"),
             "in use: server.tls_cert_file: /none",
         ),
+        (changed(ratchet, "champion", ca_file="~nobody-here/ca.pem"), "is in the home of a user who is not known"),
+        (changed(ratchet, "server", tls_cert_file="a\0b", tls_key_file="a\0b"), "has a NUL character in it"),
+        (json.dumps(ratchet.settings | {"check_interval_seconds": 10**400}), "is not a number"),
+        ('{"champion": ' + "[" * 100_000, "stand in each other too deeply"),
     ):
         ratchet.config_file.write_text(content)
         os.kill(ratchet.pid("supervisor"), signal.SIGHUP)

@@ -32,6 +32,11 @@ def nested(path: str, value: Any) -> dict[str, Any]:
         ({"server": {"port": "80"}}, 'server.port: "80" is not a whole number; for example port = 8080'),
         ({"server": {"port": True}}, "server.port: true is not a whole number"),
         ({"server": {"port": 80.5}}, "server.port: 80.5 is not a whole number"),
+        ({"server": {"port": 10**400}}, "server.port: 0x"),
+        ({"server": {"drain_seconds": 16**5000}}, "… is not a number; for example drain_seconds = 30"),
+        ({"server": {"tls_cert_file": "a\0b"}}, "server.tls_cert_file: \"a\0b\" has a NUL character in it"),
+        ({"champion": {"ca_file": "~nobody-here/x"}}, '"~nobody-here/x" is in the home of a user who is not known'),
+        ({"server": {"data_dir": "~nobody-here/x"}}, "server.data_dir: "),
         (
             {"generator_config": {"exclude": ["title", "a("]}},
             'generator_config.exclude: number 2, "a(" is not a regular expression (missing ), unterminated subpattern '

@@ -99,11 +99,21 @@ def test_a_program_that_closes_nothing_loses_nothing(path: Path) -> None:
         assert usage.get_statistics()["total"] == 1
 
 
-def test_one_call_that_the_store_refuses_keeps_no_other_out(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    nameless = LoggedCall("", None, None, 1.0, None, "nameless", "r", {})  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "refused",
+    [
+        LoggedCall("", None, None, 1.0, None, "nameless", "r", {}),  # type: ignore[arg-type]
+        LoggedCall("", None, "m", 1e17, None, "longer than a column", "r", {}),
+        LoggedCall("", None, "m", 1e307, None, "longer than a number", "r", {}),
+    ],
+    ids=lambda call: call.query,
+)
+def test_one_call_that_the_store_refuses_keeps_no_other_out(
+    path: Path, caplog: pytest.LogCaptureFixture, refused: LoggedCall
+) -> None:
     with UsageLogger(path) as usage:
         usage.log("before", "r", "m")
-        usage.background.opened()[1].journal.add(1.7e9, nameless)  # past the checks of `log`
+        usage.background.opened()[1].journal.add(1.7e9, refused)  # past the checks of `log`
         usage.log("after", "r", "m")
         assert {record["query"] for record in usage.get_records()} == {"before", "after"}
     assert "one logged call is left out" in caplog.text
@@ -116,6 +126,8 @@ def test_one_call_that_the_store_refuses_keeps_no_other_out(path: Path, caplog: 
         ({"response": {"a": 1}}, "response: is of type dict"),
         ({"model": None}, "model: is of type NoneType"),
         ({"query": "torn \ud83d"}, "not text that can be stored"),
+        ({"latency_ms": 1e17}, "latency_ms: 1e+17 is not a number of milliseconds from 0 to 1e+12"),
+        ({"latency_ms": 10**400}, "is not a number of milliseconds"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_when_it_is_logged(path: Path, given: dict[str, Any], said: str) -> None:
@@ -123,6 +135,25 @@ def test_what_cannot_be_stored_is_refused_when_it_is_logged(path: Path, given: d
         with pytest.raises((TypeError, ValueError), match=re.escape(said)):
             usage.log(**({"query": "q", "response": "r", "model": "m"} | given))
         assert usage.get_statistics()["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"feedback_text": "torn \ud83d"}, "feedback_text: not text that can be stored"),
+        ({"correction": "torn \ud83d"}, "correction: not text that can be stored"),
+        ({"source": "\ud83d"}, "source: not text that can be stored"),
+        ({"source": None}, "source: is of type NoneType"),
+        ({"feedback_text": b"bytes"}, "feedback_text: is of type bytes"),
+    ],
+)
+def test_a_vote_that_cannot_be_stored_is_refused_before_others_share_its_transaction(
+    path: Path, given: dict[str, Any], said: str
+) -> None:
+    with UsageLogger(path) as usage:
+        record = usage.log("q", "r", "m")
+        with pytest.raises((TypeError, ValueError), match=f"^{re.escape(said)}"):
+            usage.record_feedback(record, 1, **given)
 
 
 def test_who_logs_faster_than_the_store_takes_waits_for_it(path: Path) -> None:
@@ -278,6 +309,30 @@ def test_a_vote_that_came_while_storing_failed_is_tried_again(path: Path, monkey
         assert isinstance(refused, Exception)
         assert stored_later is True
         assert usage.get_statistics()["negative"] == 1
+
+
+FORKED_AT_ONCE = """
+import os, sys, threading
+from proxy import UsageLogger
+usage = UsageLogger(sys.argv[1])
+first = threading.Thread(target=usage.log, args=("parent", "r", "m"))
+first.start()
+while not any(name.startswith("proxy.loop.look") or name.startswith("sqlalchemy") for name in list(sys.modules)):
+    pass  # until it is in the middle of its imports
+child = os.fork()
+if not child:
+    usage.log("child", "r", "m")
+    usage.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+first.join()
+"""
+
+
+def test_a_process_that_is_forked_in_the_middle_of_the_first_call_can_log(path: Path) -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED_AT_ONCE, str(path)], check=True, timeout=60)
+    with UsageLogger(path) as usage:
+        assert {record["query"] for record in usage.get_records()} == {"parent", "child"}
 
 
 def test_a_forked_process_keeps_no_file_of_its_parent(tmp_path: Path) -> None:

@@ -138,6 +138,8 @@ def test_a_change_in_points_says_which_way_it_goes(change: float) -> None:
 
 def test_many_have_commas() -> None:
     assert many(33_200) == "33,200"
+    assert {say(-0.0) for say in (figure, percent, share, cost)} == {"0", "0 %", "0.00"}
+    assert [number(-0.5), number(-5e-7), cost(-3.0)] == ["−0.5", "−5e-07", "−3.00"]
     assert [many(x) for x in (0.0, 0.4, -0.4, -0.0, -1234)] == ["0", "<1", ">−1", "0", "−1,234"]
     assert counted(1, "request") == "1 request"
     assert counted(33_200, "request") == "33,200 requests"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
+import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["UsageLogger", "settled"]
 
 _T = TypeVar("_T")
+_LONGEST_MS: Final = 1e12
+"""Thirty years: what is more is no duration, and a thousand times as much fits in no column."""
 _LAST_WORDS_S: Final = 10.0
 """At the end of the program, for what is not stored yet; what then is not, stands in its file."""
 
@@ -70,9 +74,9 @@ class UsageLogger:
         """
         if quality_score is not None and not 0.0 <= quality_score <= 1.0:
             raise ValueError(f"quality_score: {quality_score} is not between 0 and 1")
-        if not 0.0 <= latency_ms < float("inf"):
-            raise ValueError(f"latency_ms: {latency_ms} is not a number of milliseconds, 0 or more")
-        _refuse_unless_text(query=query, response=response, model=model)
+        if not 0.0 <= latency_ms <= _LONGEST_MS:
+            raise ValueError(f"latency_ms: {latency_ms} is not a number of milliseconds from 0 to {_LONGEST_MS:g}")
+        _refuse_unless_text("model", query=query, response=response, model=model)
         labels = _labels({**(tags or {}), "expert": expert})
         score = None if quality_score is None else float(quality_score)  # that of NumPy is no JSON
         while True:
@@ -106,10 +110,12 @@ class UsageLogger:
     ) -> bool:
         """Attach a thumb (1 up, 0 neutral, −1 down) to a record; a later vote of the same source replaces it.
 
-        False where there is no such record. Raises ValueError for any other `feedback`.
+        False where there is no such record. Raises ValueError for any other `feedback`, and for what is no text.
         """
         if feedback not in (1, 0, -1):
             raise ValueError(f"feedback: {feedback!r} is not 1, 0 or -1")
+        _refuse_unless_text("source", feedback_text=feedback_text, correction=correction, source=source)
+        _refuse_unless_utf8(feedback_text=feedback_text, correction=correction, source=source)
 
         async def vote(usage: UsageStore) -> bool:
             from proxy.loop.library.usage_questions import record_vote
@@ -143,16 +149,25 @@ class UsageLogger:
         return self.background.run(settled(sums))
 
     def _open(self) -> Awaitable[UsageStore]:
-        from proxy.loop.library.usage_store import open_usage_store
+        with _importing:
+            from proxy.loop.library.usage_store import open_usage_store
 
         return open_usage_store(self.db_path, self._clock)
 
 
-def _refuse_unless_text(**given: object) -> None:
-    """Here, where who logged it can be told; nobody waits for the store."""
+def _refuse_unless_text(required: str, /, **given: object) -> None:
+    """Here, where who gave it can be told; nobody waits for the store."""
     for name, text in given.items():
-        if not isinstance(text, str) and (text is not None or name == "model"):
+        if not isinstance(text, str) and (text is not None or name == required):
             raise TypeError(f"{name}: is of type {type(text).__name__}, not text; give a str")
+
+
+def _refuse_unless_utf8(**given: str | None) -> None:
+    for name, text in given.items():
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as exc:
+            raise ValueError(f"{name}: not text that can be stored ({exc})") from exc
 
 
 def _labels(tags: Mapping[str, object]) -> dict[str, str]:
@@ -176,6 +191,9 @@ async def _close(usage: UsageStore) -> None:
 
 
 _all: weakref.WeakSet[UsageLogger] = weakref.WeakSet()
+_importing = threading.RLock()
+"""Nobody forks while the first call imports: in the child the modules stayed locked by a thread that is not there."""
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
 def _store_all() -> None:

@@ -41,7 +41,7 @@ _BUSY_S: Final = 30.0
 """How long another process may keep the database to itself."""
 _CLOCK_S: Final = 2.0
 """A clock that goes back by so little, while a call waits, makes no other call of it."""
-_POISON: Final = (PermanentError, TypeError, ValueError)
+_POISON: Final = (PermanentError, TypeError, ValueError, OverflowError)
 """What a record itself may be refused with; anything else may go well the next time."""
 
 _log = logging.getLogger(__name__)

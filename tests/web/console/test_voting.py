@@ -22,7 +22,7 @@ from proxy.store.tables.schema import models
 from proxy.store.tables.values import VoteView
 from proxy.web.console.said import Said, before_the_last, given_tags, said_by, votes_for
 from tests.harness.axe import barriers, unfold
-from tests.harness.chromium import watched_page
+from tests.harness.chromium import open_window, watched_page
 from tests.harness.console_data import Admin, ConsoleStage
 from tests.harness.serve import Answer, request
 
@@ -318,6 +318,36 @@ def test_in_a_browser_the_numbers_follow_by_themselves(admin: Admin, browser: Br
 
 
 @pytest.mark.slow
+def test_a_button_that_is_pressed_the_moment_it_is_there_leaves_no_page(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/records?feedback=none&outcome=ok")
+        page.evaluate(
+            """id => document.addEventListener("htmx:afterSwap", () => document.getElementById(`undo-${id}`).click(),
+                                               { once: true })""",
+            record,
+        )
+        admin.stage.clock.advance(1)
+        page.locator(f"#down-{record}").click()
+        expect(page.locator(f"#down-{record}")).to_have_attribute("aria-pressed", "false")
+        assert page.url.endswith("/records?feedback=none&outcome=ok")
+    admin.ingest()
+    assert [vote["retracted"] for vote in votes_of(admin, record)] == [False, True]
+
+
+def test_of_two_thumbs_pressed_at_once_the_second_stands(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    with open_window(browser) as window:  # not watched: htmx logs the request that was given up
+        page = window.page
+        page.goto(f"{admin.url}/records?feedback=none&outcome=ok")
+        admin.stage.clock.advance(1)
+        press = "id => { for (const act of ['up', 'down']) document.getElementById(`${act}-${id}`).click(); }"
+        page.evaluate(press, record)
+        expect(page.locator(f"#down-{record}")).to_have_attribute("aria-pressed", "true")
+    admin.ingest()
+    assert votes_of(admin, record)[-1]["feedback"] == -1
+
+
 def test_long_words_without_a_space_stay_on_a_phone(admin: Admin, browser: Browser) -> None:
     record = unvoted(admin)
     give(admin, record, act="say", comment="c" * 300, who="w" * 90)

@@ -86,7 +86,12 @@
     const form = detail.elt.closest("form"), answer = form && ($("[data-swap-errors]", form.closest(".rowvote") ?? form) || $("#vote-answer"));
     if (answer) answer.textContent = "No answer came, so it may not be done: see whether it was, before you do it again.";
   });
-  document.addEventListener("htmx:afterSwap", () => { tellTimes(); reachable(); }); // before it is painted
+  document.addEventListener("htmx:afterSwap", () => { // before it is painted
+    // forms at once, not when they have settled: one that is sent before would go the browser's way, to another page
+    for (const form of all("form[hx-post]")) htmx.process(form);
+    tellTimes();
+    reachable();
+  });
   document.addEventListener("htmx:afterSettle", () => {
     const chip = $("#phase");
     if (chip && chip.dataset.phase !== phase) {
