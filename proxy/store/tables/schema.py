@@ -1,4 +1,5 @@
-"""The tables. Migrations build them (a test compares); queries are written against these.
+"""The tables: those of traffic and votes here, the loop's own in `loop_tables`. Migrations build them (a test
+compares); queries are written against these.
 
 A record's id is a UUIDv7: the key is the time, rows arrive in key order, and "older than" is a range of keys.
 On PostgreSQL the three tables that grow with traffic (`records`, `bodies`, `aliases`) are partitioned by day, so that

@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it: values, no behaviour, no SQL.
+"""What goes into the store (`incoming`) and what comes out of it (`views`), under one name: no behaviour, no SQL.
 
 Instants are Unix microseconds (UTC) in fields ending `_us`, as are durations; a record's id is the 32 hex
 digits of its UUIDv7, so it carries its own time (`proxy.store.tables.keys`). `None` means unknown, never zero.

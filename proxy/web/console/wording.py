@@ -15,7 +15,7 @@ from policies.guardrails import GUARDRAILS, GuardrailState
 from policies.kinds import TASK
 from policies.records import Outcome
 from policies.scoring import scorer_label
-from policies.vocabulary import VERDICTS, action_label, measure_label
+from policies.vocabulary import VERDICTS, action_label, measure_label, trigger_label
 from proxy.store.tables.values import RecordFlag, RecordView
 from proxy.web.checks.documents import verdict_of_check
 from proxy.wire.extract.shapes import KINDS
@@ -273,6 +273,7 @@ FILTERS: Final[dict[str, Any]] = {
     "guardrail": _guardrail,
     "guardrail_change": _guardrail_change,
     "action_words": action_label,
+    "trigger": trigger_label,
     "verdict": _verdict,
     "check_kind": _check_kind,
     "check_verdict": check_verdict,

@@ -86,7 +86,7 @@ def test_now_says_what_happens_why_and_what_next(admin: Admin, page: Page) -> No
     expect(page.locator("#lead")).to_contain_text("serves 30 % of the users")
     expect(page.locator(".reasons")).to_contain_text("Best estimate")
     expect(page.get_by_role("heading", name="Next training")).to_be_visible()
-    expect(page.locator(".triggers li").filter(has_text="sample count")).to_contain_text(
+    expect(page.locator(".triggers li").filter(has_text="new samples")).to_contain_text(
         "new quality samples, 400 needed"
     )
     expect(page.locator("#triggers ~ .hint").first).to_have_text(
