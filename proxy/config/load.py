@@ -158,7 +158,7 @@ def _report(source: str, problems: list[Problem], origins: Mapping[str, str]) ->
 def read_document(path: Path) -> dict[str, Any]:
     """The tables in a TOML or JSON file, unchecked. Raises ConfigError where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: cannot be read ({exc}); give the path of a TOML or JSON file") from exc
     try:
@@ -254,7 +254,7 @@ def _read_secrets(data: dict[str, Any], problems: list[Problem]) -> None:
             problems.append(Problem(f"{path}_file", message))
             continue
         try:
-            secret = Path(file).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+            secret = Path(file).expanduser().read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, ValueError, RuntimeError) as exc:  # also: no text; no such user's home
             message = f'"{file}" cannot be read ({exc}); check the path and its permissions'
             problems.append(Problem(f"{path}_file", message))

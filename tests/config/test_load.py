@@ -45,6 +45,14 @@ def test_toml_and_json_give_the_same(tmp_path: Path) -> None:
     assert load_config(tmp_path / "a.toml") == load_config(tmp_path / "a.json")
 
 
+def test_a_byte_order_mark_of_an_editor_is_no_part_of_settings_or_secrets(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("abc\r\n", encoding="utf-8-sig")
+    for name, text in (("a.toml", "[server]\nport = 9000\n"), ("a.json", '{"server": {"port": 9000}}')):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        config = load_config(tmp_path / name, environ={"RATCHET_ADMIN__TOKEN_FILE": str(tmp_path / "token")})
+        assert (config.server.port, config.admin.token) == (9000, "abc")
+
+
 def test_command_line_beats_environment_beats_file(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text('[server]\nport = 1\nworkers = 1\nhost = "::1"\n')
