@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from policies import wording
+from policies.vocabulary import trigger_label
 from policies.wording import many
 from proxy.demo.kills import Kill
 from proxy.demo.story import Scene, Theatre
@@ -86,7 +87,7 @@ def _triggers(status: Status) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for trigger in progress[:2]:
         bar = ProgressBar(total=1.0, completed=min(1.0, trigger.fraction), width=40)
-        table.add_row(trigger.name.replace("_", " "), bar, trigger.reason)
+        table.add_row(trigger_label(trigger.name), bar, trigger.reason)
     return table
 
 

@@ -53,8 +53,8 @@ def test_a_test_shows_its_gain_and_verdict(tmp_path: Path) -> None:
     [
         ({"next": None}, "starting"),
         ({"next": NextStatus(reasons=())}, "starting"),
-        ({"experiment": None}, "sample count"),
-        ({"experiment": replace(FULL.experiment, assessment=None)}, "sample count"),  # type: ignore[type-var]
+        ({"experiment": None}, "new samples"),
+        ({"experiment": replace(FULL.experiment, assessment=None)}, "new samples"),  # type: ignore[type-var]
         ({"experiment": None, "triggers": None}, "no experiment is running"),
     ],
 )
