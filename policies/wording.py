@@ -53,7 +53,9 @@ def counted(number_of: int, noun: str) -> str:
 
 def number(value: float) -> str:
     """A number of no unit, as somebody has set it: 20 → "20", 2000 → "2,000", 12.5 → "12.5"."""
-    return many(value) if value == round(value) or abs(value) >= 1000 else f"{value:g}".replace("-", "−", value < 0)
+    if value == round(value) or abs(value) >= 1000:
+        return many(value)
+    return f"{'−' if value < 0 else ''}{abs(value):g}"
 
 
 def figure(value: float) -> str:
@@ -136,7 +138,7 @@ def duration(hours: float) -> str:
 def span(seconds: float) -> str:
     """A length of time that one waits, as roughly as one says it: "45 s", "10 min", "3.5 h", "2.0 days"."""
     if seconds < 120:
-        return "<1 s" if 0 < seconds <= 0.5 else f"{seconds:.0f} s"
+        return "<1 s" if 0 < seconds <= 0.5 else f"{round(seconds)} s"
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:,.1f} days"

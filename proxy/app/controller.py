@@ -160,7 +160,7 @@ class Controller:
             app = create_admin_app(self._services())
             await stack.enter_async_context(admin_port(app, self._config, self._admin_fd, shutdown, self._troubles))
             watching = [
-                spawn(self._parts.keep("champion", self._champion.run, stop), name="champion"),
+                self._parts.start("champion", self._champion.run, stop),
                 spawn(watch_clock(self._metrics.clock_jumped), name="watch the clock"),
                 spawn(watch_spool(self._data.run, self._troubles), name="watch the spool"),
             ]
@@ -202,25 +202,21 @@ class Controller:
         return (await first_model(store, BaseModel.of(self._config.champion))).id
 
     async def _run_parts(self, store: Store, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
-        stop = shutdown.stop
+        stop, start = shutdown.stop, self._parts.start
         parts = [
-            spawn(self._parts.keep("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
-            spawn(self._parts.keep("loop", lambda: self._run_loop(store, stop), stop), name="loop"),
-            spawn(self._parts.keep("database", lambda: self._keeper.watch(store), stop), name="database"),
-            spawn(self._parts.keep("samples", lambda: self._sample(store), stop), name="samples"),
-            spawn(self._parts.keep("retention", lambda: self._prune(store), stop), name="retention"),
-            spawn(self._parts.keep("deletions", lambda: self._delete_users(store), stop), name="deletions"),
+            start("ingest", lambda: ingestor.run(stop), stop),
+            start("loop", lambda: self._run_loop(store, stop), stop),
+            start("database", lambda: self._keeper.watch(store), stop),
+            start("samples", lambda: self._sample(store), stop),
+            start("retention", lambda: self._prune(store), stop),
+            start("deletions", lambda: self._delete_users(store), stop),
         ]
         if self._config.feedback.open_webui.url is not None:
-            parts.append(
-                spawn(self._parts.keep("open webui", lambda: self._open_webui.run(store), stop), name="open webui")
-            )
+            parts.append(start("open webui", lambda: self._open_webui.run(store), stop))
         if self._config.judge.kind != "none":
-            parts.append(spawn(self._parts.keep("judge", lambda: self._judge(store), stop), name="judge"))
+            parts.append(start("judge", lambda: self._judge(store), stop))
         if self._config.telemetry.otlp_endpoint is not None:
-            parts.append(
-                spawn(self._parts.keep("telemetry", lambda: self._export(store, stop), stop), name="telemetry")
-            )
+            parts.append(start("telemetry", lambda: self._export(store, stop), stop))
         await stop.wait()
         _log.info("storing the rest of the spool")
         await self._votes.close()

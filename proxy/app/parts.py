@@ -10,6 +10,7 @@ from proxy.app.store_keeper import pause
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.log_throttle import ThrottledLog
 from proxy.store.engine.refusals import StoreAwayError
+from proxy.tasks import spawn
 
 __all__ = ["Parts"]
 
@@ -23,9 +24,12 @@ class Parts:
         self._log = log
         self._unusable: ConfigError | None = None
 
-    async def keep(self, name: str, part: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    def start(self, name: str, part: Callable[[], Awaitable[None]], stop: asyncio.Event) -> asyncio.Task[None]:
         """Run a part until told to stop; one that fails is logged and started again. Settings that a part cannot use
         stop them all."""
+        return spawn(self._keep(name, part, stop), name=name)
+
+    async def _keep(self, name: str, part: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 await part()

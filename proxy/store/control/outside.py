@@ -17,7 +17,7 @@ from proxy.store.ingest.fetched import keep_fetched
 from proxy.store.tables.schema import feedback, outside_votes
 from proxy.store.tables.values import OutsideVote
 
-__all__ = ["OutsideVote", "OutsideVotes", "Voter"]
+__all__ = ["OutsideVotes", "Voter"]
 
 
 class Voter(NamedTuple):

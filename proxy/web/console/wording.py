@@ -279,7 +279,6 @@ FILTERS: Final[dict[str, Any]] = {
     "check_verdict": check_verdict,
     "verdict_of_check": verdict_of_check,
     "cost": wording.cost,
-    "figure": wording.figure,
     "signed": wording.signed,
     "preference": _outcome_of_two,
     "scorer": scorer_label,

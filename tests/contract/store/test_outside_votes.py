@@ -7,10 +7,9 @@ import random
 import sqlalchemy as sa
 
 from proxy.clock import ManualClock
-from proxy.store.control.outside import OutsideVote
 from proxy.store.store import Store
 from proxy.store.tables.schema import outside_votes
-from proxy.store.tables.values import IngestBatch, NewVote
+from proxy.store.tables.values import IngestBatch, NewVote, OutsideVote
 from tests.harness.exchanges import exchange, new_id
 
 
