@@ -110,7 +110,7 @@ def _decisions(scene: Scene, shown: int) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for at_s, event, why in scene.lines[-shown:]:
         table.add_row(
-            f"{wording.number(round(at_s, 1)):>5} s",
+            f"{many(at_s):>3} s",
             Text(event.replace("_", " "), style=_COLOURS.get(event, "")),
             Text(why, overflow="ellipsis", no_wrap=True),
         )

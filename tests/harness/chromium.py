@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
@@ -37,6 +38,10 @@ def open_browser() -> Iterator[Browser]:
             browser.close()
 
 
+_GIVEN_UP: Final = ("htmx:sendAbort", "htmx:afterRequest")
+"""Of a request in whose place another was sent. What fails has a message of its own beside the second."""
+
+
 class Window:
     """A page in a session of its own, and what it has complained of: a console error, an exception, a foreign host."""
 
@@ -56,7 +61,7 @@ class Window:
         assert not self._complaints, "\n".join(self._complaints)
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and not message.text.startswith(_GIVEN_UP):
             self._complaints.append(f"console {message.type}: {message.text}")
 
     def _on_request(self, request: Request) -> None:

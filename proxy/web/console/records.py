@@ -16,13 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.ballots import can_be_judged
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from policies.wording import many
 from proxy.errors import TemporaryError
 from proxy.store.tables.columns import SHOWN
 from proxy.store.tables.keys import is_record_id
-from proxy.store.tables.values import RecordFilter
+from proxy.store.tables.values import RecordFilter, RecordRow
 from proxy.web.console.downloads import COUNTED, count_of, download
 from proxy.web.console.page import Console
 from proxy.web.console.pending import PendingVotes
@@ -91,19 +92,24 @@ class _Pages:
             return await self._console.render(request, "records.html", context | {"mistake": str(exc)}, status_code=400)
         context["rows"] = [row_document(row, self._console.ids) for row in page.rows]
         if context["can_vote"]:
-            context["own"] = await self._own_votes(who, [row.id for row in page.rows])
+            context["own"] = await self._own_votes(who, page.rows)
         if page.cursor and page.searched_to_us is not None:
             context["searched_to"] = iso(page.searched_to_us)
             context["older"] = f"/records?{urlencode({**fields, 'cursor': page.cursor})}"
         return await self._console.render(request, "records.html", context)
 
-    async def _own_votes(self, who: str, ids: Sequence[str]) -> dict[str, Any]:
-        """What this person says of each record of a page, and whether a vote on it waits to be stored."""
+    async def _own_votes(self, who: str, rows: Sequence[RecordRow]) -> dict[str, Any]:
+        """What this person says of each record of a page, whether a vote on it waits to be stored, and whether one
+        would count."""
         found: dict[str, Any] = {}
-        for record_id, stored in (await self._console.store.records.votes_on(ids)).items():
-            votes, waiting = self._pending.joined(record_id, stored), self._pending.waiting(record_id, stored)
-            standing = standing_votes(record_id, votes, who)
-            found[record_id] = {**standing, "pending": waiting[-1].fid if waiting else None}
+        stored = await self._console.store.records.votes_on([row.id for row in rows])
+        for row in rows:
+            waiting = self._pending.waiting(row.id, stored[row.id])
+            found[row.id] = {
+                **standing_votes(row.id, self._pending.joined(row.id, stored[row.id]), who),
+                "pending": waiting[-1].fid if waiting else None,
+                "judgeable": can_be_judged(row.outcome, row.status),
+            }
         return found
 
     async def download(self, request: Request) -> Response:

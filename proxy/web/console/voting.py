@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.ballots import can_be_judged
 from policies.wording import many
 from proxy.errors import TemporaryError
 from proxy.ids import minted_at
@@ -78,9 +79,10 @@ def voting_context(view: RecordView, pending: PendingVotes, who: str, can_vote: 
         "given": given_tags(votes),
         "own_source": source_of(who),
         "can_vote": can_vote,
+        "judgeable": can_be_judged(view.row.outcome, view.row.status),
         "pending": waiting[-1].fid if waiting else None,
         "late_s": None,
-        "news": False,
+        "news": None,
     }
 
 
@@ -116,7 +118,7 @@ class _Voting:
             return await self._said(request, str(exc), 422)
         except ApiError as exc:
             return await self._said(request, str(exc), exc.status)
-        response = await self._show(request, view, who, fids[-1])
+        response = await self._show(request, view, who, pending=fids[-1])
         secure = request.url.scheme == "https"
         response.set_cookie(WHO_COOKIE, quote(who), max_age=_COOKIE_S, httponly=True, samesite="strict", secure=secure)
         return response
@@ -127,16 +129,29 @@ class _Voting:
         view = await find_record(self._console.store, self._console.ids, request.path_params["id"])
         if view is None or not is_record_id(seen):
             return await self._said(request, _GONE, 404)
-        there = any(vote.fid == seen for vote in view.votes)
-        return await self._show(request, view, name_of(request), None if there else seen)
+        there = next((vote for vote in view.votes if vote.fid == seen), None)
+        if there is None:
+            return await self._show(request, view, name_of(request), pending=seen)
+        latest = max((vote for vote in view.votes if vote.source == there.source), key=lambda vote: vote.fid)
+        return await self._show(request, view, name_of(request), stored=latest)
 
     def _asked(self, view: RecordView, source: str, form: Mapping[str, str]) -> list[Vote]:
         record_id = self._console.ids.sign(view.row.id)
         known = self._pending.joined(view.row.id, view.votes)
         return [replace(vote, record_id=record_id) for vote in _asked(view.row.id, known, source, form)]
 
-    async def _show(self, request: Request, view: RecordView, who: str, pending: str | None) -> Response:
-        context = voting_context(view, self._pending, who, True) | {"pending": pending, "news": True}
+    async def _show(
+        self,
+        request: Request,
+        view: RecordView,
+        who: str,
+        *,
+        pending: str | None = None,
+        stored: VoteView | None = None,
+    ) -> Response:
+        """What has become of a vote: its id while it is on its way, then itself."""
+        context = voting_context(view, self._pending, who, True) | {"pending": pending}
+        context["news"] = "kept" if stored is None else _became(stored, judgeable=context["judgeable"])
         if pending is not None:
             waited_s = self._console.services.clock.now() - minted_at(pending)
             context["late_s"] = waited_s if waited_s > _LATE_S else None
@@ -151,6 +166,14 @@ class _Voting:
         response.headers["hx-retarget"] = "next .said" if in_row else "#vote-answer"
         response.headers["hx-reswap"] = "innerHTML"
         return response
+
+
+def _became(vote: VoteView, *, judgeable: bool) -> Literal["counted", "idle", "stored"]:
+    """Whether the numbers have it, or it is a thumb or a correction on what was no answer, or words that no number
+    has."""
+    if judgeable and (vote.effective or vote.retracted):
+        return "counted"
+    return "stored" if judgeable or (vote.feedback, vote.correction) == (None, None) else "idle"
 
 
 def _row(view: RecordView) -> dict[str, Any]:

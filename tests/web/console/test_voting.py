@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from policies.ballots import FULL_TRUST, BallotTrust
 from proxy.app.own_votes import OwnVotes
@@ -40,6 +40,14 @@ def give(admin: Admin, record: str, **fields: str) -> Answer:
     admin.stage.clock.advance(1)
     body = urlencode({"who": "ann", **fields}).encode()
     return request(admin.url, f"/records/{record}/votes", method="POST", body=body, headers=FORM)
+
+
+def became(admin: Admin, record: str, kept: Answer) -> str:
+    """What the page says of a vote once it is stored."""
+    admin.ingest()
+    seen = re.search(r"votes\?seen=([0-9a-f]{32})", kept.body.decode())
+    assert seen is not None
+    return request(admin.url, f"/records/{record}/votes?seen={seen[1]}").body.decode()
 
 
 def unvoted(admin: Admin) -> str:
@@ -76,6 +84,41 @@ def test_a_vote_counts_once_it_is_stored_and_says_so_until_then(admin: Admin) ->
     vote = votes_of(admin, record)[-1]
     assert (vote["source"], vote["feedback"], vote["counts"], vote["token"]) == ("console:ann", 1, True, True)
     assert record_of(admin, record)["feedback"] == 1
+
+
+def test_on_what_was_no_answer_no_thumb_is_offered_in_the_list_and_none_is_said_to_count(admin: Admin) -> None:
+    rows = request(admin.url, "/api/records?outcome=upstream_error").json()["records"]
+    record = rows[0]["id"]
+    listed = request(admin.url, "/records?outcome=upstream_error").body.decode()
+    assert f"/records/{record}/votes?row" in listed
+    assert f'id="up-{record}"' not in listed
+    assert f'id="up-{unvoted(admin)}"' in request(admin.url, "/records?feedback=none&outcome=ok").body.decode()
+    assert b"thumbs and corrections do not count" in request(admin.url, f"/records/{record}").body
+    for fields, said in (
+        ({"act": "up"}, "Stored. It does not count: the client got no answer here."),
+        ({"act": "say", "correction": "Aisle 3."}, "Stored. It does not count: the client got no answer here."),
+        ({"act": "say", "comment": "The key was wrong."}, ">Stored.<"),
+        ({"act": "tag", "tag": "key"}, ">Stored.<"),
+    ):
+        kept = give(admin, record, **fields)
+        assert b"It is shown as soon as" in kept.body
+        assert said in became(admin, record, kept)
+    assert not any(vote["counts"] for vote in votes_of(admin, record))
+    assert f'id="undo-{record}"' in request(
+        admin.url, "/records?outcome=upstream_error", headers={"cookie": "ratchet_who=ann"}
+    ).body.decode()  # fmt: skip
+
+
+def test_only_what_a_number_has_is_said_to_count(admin: Admin) -> None:
+    record = unvoted(admin)
+    for fields, said in (
+        ({"act": "say", "comment": "Too long."}, ">Stored.<"),
+        ({"act": "tag", "tag": "topic=length"}, ">Stored.<"),
+        ({"act": "down"}, "Counted."),
+        ({"act": "say", "correction": "Aisle 3."}, "Counted."),
+        ({"act": "undo"}, "Counted."),
+    ):
+        assert said in became(admin, record, give(admin, record, **fields))
 
 
 def test_undo_takes_a_vote_back_and_restores_what_was_said_before(admin: Admin) -> None:
@@ -334,6 +377,31 @@ def test_a_button_that_is_pressed_the_moment_it_is_there_leaves_no_page(admin: A
         assert page.url.endswith("/records?feedback=none&outcome=ok")
     admin.ingest()
     assert [vote["retracted"] for vote in votes_of(admin, record)] == [False, True]
+
+
+@pytest.mark.slow
+def test_who_looks_what_became_of_a_vote_gives_up_none(admin: Admin, browser: Browser) -> None:
+    record = unvoted(admin)
+    held: list[Route] = []
+    failed: list[str] = []
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/records?feedback=none&outcome=ok")
+        page.locator(f"#up-{record}").click()
+        expect(page.locator("[data-command=pending]")).to_have_count(1)
+        page.on("requestfailed", lambda request: failed.append(request.url))
+        page.route(re.compile(r"/votes\?row$"), lambda route: held.append(route))
+        page.evaluate("""() => {
+            const seen = document.body.dataset;
+            document.body.addEventListener("quick", () => { seen.looks = Number(seen.looks ?? 0) + 1; });
+        }""")
+        admin.stage.clock.advance(1)
+        page.locator(f"#down-{record}").click()
+        expect(page.locator("body")).to_have_attribute("data-looks", re.compile("[2-9]"))
+        held[0].continue_()
+        expect(page.locator(f"#down-{record}")).to_have_attribute("aria-pressed", "true")
+        assert not any(url.endswith("?row") for url in failed)
+    admin.ingest()
+    assert record_of(admin, record)["feedback"] == -1
 
 
 def test_of_two_thumbs_pressed_at_once_the_second_stands(admin: Admin, browser: Browser) -> None:
