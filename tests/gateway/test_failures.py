@@ -231,7 +231,7 @@ async def test_a_client_that_leaves_closes_the_model_at_once(door: Door, upstrea
     upstream.on("/x", stream)
     client = await door.connect()
     await client.send(GET)
-    await client.until(b"abc\r\n")
+    await client.until(b"\r\nabc\r\n")
     client.close()
     await asyncio.wait_for(upstream.lines[0].closed.wait(), 120)
     frame = await door.frame()
