@@ -16,7 +16,7 @@ COMPILE ?= --compile-bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts bench simulate docs site dist sbom release-check clean
+.PHONY: help setup demo fast pure test lint types contracts bench simulate docs site dist sbom release-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,6 +42,12 @@ setup: $(VENV)/.ready  ## create .venv from the lock file
 
 demo: $(VENV)/.demo  ## watch a model improve itself (about a minute)
 	@$(BIN)/ratchet demo $(DEMO_ARGS)
+
+fast: setup  ## compile the hot path in place (needs a C compiler); again after each change of it, `make pure` undoes it
+	@$(BIN)/python hatch_build.py
+
+pure: setup  ## let the hot path run from its sources again
+	@$(BIN)/python hatch_build.py remove
 
 test: setup  ## the whole test suite
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

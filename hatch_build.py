@@ -1,15 +1,45 @@
-"""The description of the package: README.md, whose links lead to the repository wherever it is shown.
+"""How the package is built: its description, and with `RATCHET_COMPILE=1` its hot path compiled by mypyc.
 
-In the repository they are relative, so that they work in a checkout. A package index shows the text alone.
+Without that variable a build needs no compiler and makes a wheel for every Python. With it, the modules that
+pyproject.toml names under `[tool.ratchet]` become one extension for the Python at hand; their sources go along, and serve
+where the extension does not. `python hatch_build.py` (`make fast`) compiles them in place, in a checkout.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+COMPILES = "RATCHET_COMPILE"
+COMPILERS = ["mypy>=2", "setuptools>=75"]
+_MYPY = """
+[mypy]
+strict = True
+ignore_missing_imports = True
+"""
+_BUILD = """
+import sys
+from mypyc.build import mypycify
+from setuptools import Distribution
+from setuptools.command.build_ext import build_ext
+
+config, work, target, level, *modules = sys.argv[1:]
+extensions = mypycify(["--config-file", config, *modules], opt_level=level, target_dir=work, group_name="ratchet")
+command = build_ext(Distribution({"name": "ratchet", "ext_modules": extensions}))
+command.build_lib, command.build_temp = target, work
+command.ensure_finalized()
+command.run()
+"""
+"""Run from the root of the sources by a process of its own: setuptools would read the pyproject.toml of ours."""
 
 
 class AbsoluteLinks(MetadataHookInterface):
@@ -28,3 +58,69 @@ def absolute(text: str, source: str) -> str:
         return f"{match[1]}[{match[2]}]({source}/{shows}/main/{match[3]})"
 
     return re.sub(r"(!?)\[([^]]*)\]\((?![a-z]+:|#)([^)\s]+)\)", target, text)
+
+
+class CompiledHotPath(BuildHookInterface[Any]):
+    """Called by hatchling, see `[tool.hatch.build.targets.wheel.hooks.custom]`."""
+
+    def dependencies(self) -> list[str]:
+        """What a build needs beside hatchling: the types of what is imported come from the packages themselves."""
+        return [*COMPILERS, *project(Path(self.root))["project"]["dependencies"]] if _wanted() else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, and have the wheel hold what came of it. An editable install is left as it is."""
+        if version == "editable" or not _wanted():
+            return
+        self._target = tempfile.TemporaryDirectory()
+        built = compile_into(Path(self._target.name), Path(self.root))
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        build_data["force_include"] |= {str(file): str(file.relative_to(self._target.name)) for file in built}
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """The wheel is written."""
+        if hasattr(self, "_target"):
+            self._target.cleanup()
+
+
+def project(root: Path) -> dict[str, Any]:
+    """What pyproject.toml says."""
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def compiled_modules(root: Path) -> list[str]:
+    """The files that are compiled, relative to `root`."""
+    listed = project(root)["tool"]["ratchet"]
+    left_out = set(listed["not-compiled"])
+    files = sorted({str(file.relative_to(root)) for pattern in listed["compiled"] for file in root.glob(pattern)})
+    return [file for file in files if file not in left_out]
+
+
+def compile_into(target: Path, root: Path) -> list[Path]:
+    """Compile the hot path of the sources below `root`, and return the extensions, which are below `target`. Raises
+    CalledProcessError where that fails; its output says why."""
+    with tempfile.TemporaryDirectory() as work:
+        config = Path(work) / "mypy.ini"
+        config.write_text(_MYPY, encoding="utf-8")
+        level = os.environ.get("MYPYC_OPT_LEVEL", "3")
+        arguments = [str(config), work, str(target), level, *compiled_modules(root)]
+        environ = {**os.environ, "CFLAGS": f"{os.environ.get('CFLAGS', '')} -g0".strip()}
+        subprocess.run([sys.executable, "-c", _BUILD, *arguments], cwd=root, env=environ, check=True)
+    return sorted(target.rglob("*.so")) + sorted(target.rglob("*.pyd"))
+
+
+def remove_compiled(root: Path) -> None:
+    """Have the sources of a checkout serve again."""
+    for extension in (*root.glob("*__mypyc*.so"), *root.glob("p*/**/*.so")):
+        extension.unlink()
+
+
+def _wanted() -> bool:
+    return os.environ.get(COMPILES, "") not in ("", "0")
+
+
+if __name__ == "__main__":
+    _root = Path(__file__).resolve().parent
+    remove_compiled(_root)
+    if sys.argv[1:] != ["remove"]:
+        compile_into(_root, _root)

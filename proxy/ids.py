@@ -29,6 +29,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from hmac import compare_digest
 from pathlib import Path
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -54,9 +55,11 @@ _NOTICE_S: Final = 600.0
 """Keys reach every host within seconds of being able to; this also covers a short outage, and clocks that differ."""
 _REMEMBERED_USERS: Final = 4096
 _LONGEST_REMEMBERED: Final = 256
-_RANDOM_BITS: Final = 74
 _UNREAD: Final = (0, 0)
-_VERSION_AND_VARIANT: Final = (0x7 << 76) | (0b10 << 62)
+_HALVES: Final = Struct(">QQ")
+_VERSION: Final = 0x7 << 12
+_VARIANT: Final = 0b10 << 62
+_HIGH_12: Final = (1 << 12) - 1
 _LOW_62: Final = (1 << 62) - 1
 _OUTLASTED_MS: Final = 1000
 """How far a clock may go back while ids go on growing."""
@@ -67,40 +70,56 @@ class ForgedIdError(ValueError):
 
 
 class MintedId(NamedTuple):
-    """A new record's id: `hex` (32 characters, the UUID) for us, `text` (36, signed) for clients."""
+    """A new record's id: the UUID (16 bytes) for us, the signed `token` (36 ASCII characters) for clients."""
 
-    hex: str
-    text: str
+    uuid: bytes
+    token: bytes
+
+    @property
+    def hex(self) -> str:
+        """The UUID as 32 hexadecimal characters."""
+        return self.uuid.hex()
+
+    @property
+    def text(self) -> str:
+        """The token."""
+        return self.token.decode("ascii")
 
 
 class Uuid7:
     """UUIDv7 generator (RFC 9562 §6.2, method 2): what one process makes only grows while no clock is set back."""
 
-    __slots__ = ("_bits", "_millisecond", "_random")
+    __slots__ = ("_high", "_low", "_millisecond", "_random")
 
     def __init__(self) -> None:
-        self._random = random.Random(secrets.token_bytes(32))  # uniqueness, not secrecy: ids carry a MAC
+        self._random = random.Random(secrets.token_bytes(32)).getrandbits  # uniqueness, not secrecy: ids carry a MAC
         self._millisecond = 0
-        self._bits = 0
+        self._high = self._low = 0
+        """The 12 random bits behind the version, and the 62 behind the variant."""
 
-    def next_int(self, now_s: float) -> int:
-        """The next id as an integer; `now_s` in Unix seconds. A clock that stands, or goes back by a second at most, is
+    def next_bytes(self, now_s: float) -> bytes:
+        """The next id, 16 bytes; `now_s` in Unix seconds. A clock that stands, or goes back by a second at most, is
         outlasted; one that goes back further is followed."""
         millisecond = int(now_s * 1000)
         if millisecond > self._millisecond or millisecond < self._millisecond - _OUTLASTED_MS:
-            self._millisecond = millisecond
-            self._bits = self._random.getrandbits(_RANDOM_BITS - 1)  # headroom for the steps below
+            self._begin(millisecond)
         else:
-            self._bits += 1 + self._random.getrandbits(32)
-            if self._bits >> _RANDOM_BITS:
-                self._millisecond += 1
-                self._bits = self._random.getrandbits(_RANDOM_BITS - 1)
-        bits = self._bits
-        return (self._millisecond << 80) | _VERSION_AND_VARIANT | ((bits >> 62) << 64) | (bits & _LOW_62)
+            self._low += 1 + self._random(32)
+            if self._low > _LOW_62:
+                self._low &= _LOW_62
+                self._high += 1
+                if self._high > _HIGH_12:
+                    self._begin(self._millisecond + 1)
+        return _HALVES.pack(self._millisecond << 16 | _VERSION | self._high, _VARIANT | self._low)
 
     def next_hex(self, now_s: float) -> str:
         """The next id as 32 hexadecimal characters."""
-        return f"{self.next_int(now_s):032x}"
+        return self.next_bytes(now_s).hex()
+
+    def _begin(self, millisecond: int) -> None:
+        self._millisecond = millisecond
+        self._high = self._random(11)  # headroom for the steps
+        self._low = self._random(62)
 
 
 def minted_at(uuid_hex: str) -> float:
@@ -271,9 +290,9 @@ class RecordIds:
 
     def mint(self, now_s: float) -> MintedId:
         """A new id; `now_s` is the request's arrival in Unix seconds."""
-        uuid = self._uuids.next_int(now_s).to_bytes(_UUID_BYTES, "big")
+        uuid = self._uuids.next_bytes(now_s)
         token = b2a_base64(uuid + self._ring.sign(uuid), newline=False).translate(_TO_TOKEN)
-        return tuple.__new__(MintedId, (uuid.hex(), token.decode("ascii")))  # NamedTuple's own __new__ is slow
+        return tuple.__new__(MintedId, (uuid, token))  # NamedTuple's own __new__ is slow
 
     def sign(self, uuid_hex: str) -> str:
         """The signed id of a record that is known by its UUID (32 hex characters), as its client got it."""

@@ -66,17 +66,22 @@ class CloseBody:
         return data, b""
 
 
+_READS_SIZE: Final = 0
+_READS_DATA: Final = 1
+_READS_CRLF: Final = 2
+_READS_TRAILER: Final = 3
+"""What comes next of a chunked body."""
+
+
 class ChunkedBody:
     """A chunked body. `trailer` holds the trailer section's lines with their CRLFs once `done`."""
 
     __slots__ = ("_left", "_partial", "_state", "done", "trailer")
 
-    _SIZE, _DATA, _CRLF, _TRAILER = range(4)
-
     def __init__(self) -> None:
         self.done = False
         self.trailer = b""
-        self._state = self._SIZE
+        self._state = _READS_SIZE
         self._left = 0
         self._partial = b""
 
@@ -85,19 +90,19 @@ class ChunkedBody:
         if self._partial:
             data = self._partial + data
             self._partial = b""
-        if self._state == self._SIZE and (payload := _one_chunk(data)):
+        if self._state == _READS_SIZE and (payload := _one_chunk(data)):
             return payload, b""
         pieces: list[bytes] = []
         position = 0
         size = len(data)
         while position < size:
-            if self._state == self._DATA:
+            if self._state == _READS_DATA:
                 piece = data[position : position + self._left]
                 pieces.append(piece)
                 position += len(piece)
                 self._left -= len(piece)
                 if not self._left:
-                    self._state = self._CRLF
+                    self._state = _READS_CRLF
                 continue
             end = self._line(data, position)
             if end < 0:
@@ -110,14 +115,14 @@ class ChunkedBody:
 
     def _line(self, data: bytes, position: int) -> int:
         """Read what is no payload at `position`; the position behind it, or -1 where it is not yet whole."""
-        if self._state == self._CRLF:
+        if self._state == _READS_CRLF:
             if not b"\r\n".startswith(data[position : position + 2]):
                 raise FramingError("a chunk is longer than its size says")
             if len(data) - position < 2:
                 return -1
-            self._state = self._SIZE
+            self._state = _READS_SIZE
             return position + 2
-        if self._state == self._TRAILER:
+        if self._state == _READS_TRAILER:
             return self._trailers(data, position)
         match = _SIZE.match(data, position)
         if match is None:
@@ -125,7 +130,7 @@ class ChunkedBody:
                 raise FramingError("a chunk has no valid size line")
             return -1
         self._left = int(match[1], 16)
-        self._state = self._DATA if self._left else self._TRAILER
+        self._state = _READS_DATA if self._left else _READS_TRAILER
         return match.end()
 
     def _trailers(self, data: bytes, position: int) -> int:

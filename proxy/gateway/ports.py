@@ -50,13 +50,13 @@ class Minted(Protocol):
     """A new record's id."""
 
     @property
-    def hex(self) -> str:
-        """The UUID, 32 characters."""
+    def uuid(self) -> bytes:
+        """The UUID, 16 bytes."""
         ...
 
     @property
-    def text(self) -> str:
-        """What the client sees: signed."""
+    def token(self) -> bytes:
+        """What the client sees: signed, 36 ASCII characters."""
         ...
 
 

@@ -15,24 +15,15 @@ from policies.records import StickySource
 from proxy.gateway.context import WorkerContext
 from proxy.gateway.facts import ExchangeFacts
 from proxy.gateway.routing import encoding_of
-from proxy.spool.frames import KIND_EXCHANGE, encode_frame
+from proxy.spool.frames import KIND_EXCHANGE, decode_payload, encode_frame
+from proxy.spool.packed import FALLBACKS, pack_exchange
 from proxy.wire.rewritable import rewritable
 
 __all__ = ["frame_of"]
 
 _RANDOM: Final = StickySource.RANDOM
-_FALLBACKS: Final = {
-    None: b"null",
-    "breaker": b'"breaker"',
-    "connect": b'"connect"',
-    "status": b'"status"',
-    "timeout": b'"timeout"',
-}
-_FACTS: Final = (
-    b'{"id":"%b","t":%d,%b,%b,"st":%d,"out":%d,"dur":%d,"ttfb":%b,"up":%d,"own":%d,'
-    b'"key":%b,"src":"%b","fb":%b,"rb":%d,"sb":%d,"sh":%b%b%b}'
-)
-"""JSON, whose longer parts the head, the route table and the response have ready."""
+_FALLBACKS: Final = {cause: place for place, cause in enumerate(FALLBACKS)}
+_SOURCES: Final = {source: source.value.encode() for source in StickySource}
 
 
 def frame_of(facts: ExchangeFacts, context: WorkerContext) -> bytes | None:
@@ -47,35 +38,36 @@ def frame_of(facts: ExchangeFacts, context: WorkerContext) -> bytes | None:
     overhead = ended - sent.ended - waited
     whole = context.leaves_conversations and not sent.cut and not received.cut
     plain = whole and not (marks or refusal or resent)  # as nearly all are
-    user_hash = context.user_hash
     plainly = backend.rewriter is None
-    meta = _FACTS % (
-        record_id.hex.encode(),
-        arrived_at * 1e6,
-        known.facts,
-        backend.facts if assigned is backend.arm and is_exposure and (plainly or known.maybe_json) else _routing(facts),
-        status,
-        outcome.real,
-        (ended - started) * 1e6,
-        b"null" if first_byte is None else b"%d" % ((first_byte - started) * 1e6),
-        (waited - held_s) * 1e6 if waited > held_s else 0,
-        overhead * 1e6 if overhead > 0.0 else 0,
-        b"null" if source is _RANDOM else b"%d" % user_hash(key),
-        str.__str__(source).encode(),  # str(), format() and %s of an enum go through its class: ten times the price
-        _FALLBACKS[fallback],
+    captures = context.captures
+    frame = pack_exchange(
+        KIND_EXCHANGE,
+        record_id.uuid,
+        int(arrived_at * 1e6),
+        int((ended - started) * 1e6),
+        -1 if first_byte is None else int((first_byte - started) * 1e6),
+        int((waited - held_s) * 1e6) if waited > held_s else 0,
+        int(overhead * 1e6) if overhead > 0.0 else 0,
+        None if source is _RANDOM else context.user_hash(key),
         sent.size,
         received.size,
+        status,
+        outcome,
+        0 if fallback is None else _FALLBACKS[fallback],
+        _SOURCES[source],
+        known.facts,
+        backend.facts if assigned is backend.arm and is_exposure and (plainly or known.maybe_json) else _routing(facts),
         b"{}" if response is None else response.facts,
         known.origin(context.trust, network),
         b"" if plain else _rarer(facts, context),
+        sent.data if captures else b"",
+        received.data if captures else b"",
     )
-    if context.redact is not None:
-        bodies = (bytes(sent.data), bytes(received.data)) if context.captures else (b"", b"")
-        context.redact.exchange(orjson.loads(meta), *bodies, _keep_clean(context))
-        return None
-    if not context.captures:
-        return encode_frame(KIND_EXCHANGE, meta)
-    return encode_frame(KIND_EXCHANGE, meta, sent.data, received.data)
+    if context.redact is None:
+        return frame
+    copy = decode_payload(frame)
+    context.redact.exchange(copy.meta, copy.request, copy.response, _keep_clean(context))
+    return None
 
 
 def _routing(facts: ExchangeFacts) -> bytes:

@@ -139,7 +139,7 @@ class Shadow:
         backend, check_id = self._backend, table.check_id
         if backend is None or check_id is None:
             return
-        record_id, share = facts.record_id.hex, table.shadow_share
+        record_id, share = facts.record_id.uuid.hex(), table.shadow_share
         if share < 1.0 and unit_interval(self._salt, record_id.encode()) >= share:
             return
         if len(self._open) >= self._most:  # first what happens to nearly all of many requests a second

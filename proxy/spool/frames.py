@@ -1,14 +1,15 @@
 """What a spool holds: frames, one per exchange, per batch of votes, and per answer to a copy of a request.
 
 On disk a frame is its length and seal (`proxy.spool.seals`), which only its writer can make, and a payload: a kind
-byte, three u32 LE lengths, a JSON object (facts, short keys), and up to two blobs (captured request body, captured
-response body, both exactly as they were on the wire). One frame is one `write()`, so a killed process leaves at most
-one torn frame, at the end, which the seal tells apart.
+byte, three u32 LE lengths, a JSON object (facts, short keys) or its packed form (`proxy.spool.packed`), and up to two
+blobs (captured request body, captured response body, both exactly as they were on the wire). One frame is one
+`write()`, so a killed process leaves at most one torn frame, at the end, which the seal tells apart.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.private import open_private
+from proxy.spool.packed import MAGIC, is_packed, unpack_facts
 from proxy.spool.seals import HEAD_BYTES, UNSEALED, Keyed, Seal, new_secret, seal_in, segment_head
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
 _LENGTH: Final = struct.Struct("<I")
 _PARTS: Final = struct.Struct("<BIII")
 MAX_FRAME: Final = 1 << 30
+_FACTS_BEGIN: Final = re.compile(rb'\{"|' + re.escape(MAGIC))
 KIND_EXCHANGE: Final = 1
 KIND_FEEDBACK: Final = 2
 KIND_SHADOW: Final = 3
@@ -52,10 +55,11 @@ class TornFrameError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One decoded frame. `meta` is the JSON object; the blobs are empty where nothing was captured."""
+    """One decoded frame. `meta` is the JSON object (any JSON, in one that is not ours); the blobs are empty where
+    nothing was captured."""
 
     kind: int
-    meta: dict[str, Any]
+    meta: Any
     request: bytes
     response: bytes
 
@@ -70,15 +74,18 @@ def encode_frame(
 
 def decode_payload(payload: bytes) -> Frame:
     """The frame in `payload`; raises TornFrameError where the parts do not add up."""
+    if len(payload) < _PARTS.size:
+        raise TornFrameError("a frame is shorter than its lengths")
+    kind, n_facts, n_request, n_response = _PARTS.unpack_from(payload)
+    start = _PARTS.size
+    if start + n_facts + n_request + n_response != len(payload):
+        raise TornFrameError("the parts of a frame do not add up to its length")
+    facts_end = start + n_facts
+    request_end = facts_end + n_request
+    facts = payload[start:facts_end]
     try:
-        kind, n_facts, n_request, n_response = _PARTS.unpack_from(payload)
-        start = _PARTS.size
-        if start + n_facts + n_request + n_response != len(payload):
-            raise TornFrameError("the parts of a frame do not add up to its length")
-        facts_end = start + n_facts
-        request_end = facts_end + n_request
-        meta = orjson.loads(payload[start:facts_end])
-    except (struct.error, orjson.JSONDecodeError) as exc:
+        meta = unpack_facts(facts) if is_packed(facts) else orjson.loads(facts)
+    except ValueError as exc:  # orjson.JSONDecodeError is one
         raise TornFrameError(f"unreadable frame: {exc}") from exc
     return Frame(kind, meta, payload[facts_end:request_end], payload[request_end:])
 
@@ -140,17 +147,17 @@ def add_frame(path: Path, frame: bytes) -> None:
 def next_frame(data: bytes, offset: int, seal: Seal = UNSEALED, at: int = 0) -> int | None:
     """Where the first whole frame behind the unreadable bytes at `offset` starts, or None.
 
-    Looks where facts begin (an object with at least one key, so many bytes into a frame) instead of at every byte.
+    Looks where facts begin (packed, or an object with at least one key, so many bytes into a frame) instead of at every
+    byte.
     """
     lead = seal.size + _PARTS.size
-    found = data.find(b'{"', offset + 1 + lead)
-    while found >= 0:
+    for found in _FACTS_BEGIN.finditer(data, offset + 1 + lead):
+        begin = found.start() - lead
         try:
-            if frame_end(data, found - lead, seal, at) is not None:
-                return found - lead
+            if frame_end(data, begin, seal, at) is not None:
+                return begin
         except TornFrameError:
             pass
-        found = data.find(b'{"', found + 1)
     return None
 
 

@@ -32,6 +32,7 @@ from zlib import crc32
 
 __all__ = [
     "HEAD_BYTES",
+    "SEAL_BYTES",
     "SECRET_BYTES",
     "UNSEALED",
     "Keyed",
@@ -49,6 +50,8 @@ _MAGIC: Final = b"RSPOOL2\n"  # as the length of an unsealed frame it is more th
 _CHECK_BYTES: Final = 8
 _KEYED: Final = struct.Struct("<IQ")
 _UNKEYED: Final = struct.Struct("<II")
+SEAL_BYTES: Final = _KEYED.size
+"""What goes before each payload of a sealed segment."""
 _LOW_64: Final = (1 << 64) - 1
 
 
@@ -72,11 +75,11 @@ class Seal(Protocol):
 class Keyed:
     """The seal of a segment with this secret."""
 
-    __slots__ = ("_factor", "_summand")
-    begins = HEAD_BYTES
-    size = _KEYED.size
+    __slots__ = ("_factor", "_summand", "begins", "size")
 
     def __init__(self, secret: bytes) -> None:
+        self.begins = HEAD_BYTES
+        self.size = SEAL_BYTES
         drawn = blake2b(secret, digest_size=32, person=b"spool seal").digest()
         self._factor, self._summand = int.from_bytes(drawn[:16]), int.from_bytes(drawn[16:])
 
@@ -96,9 +99,11 @@ class Keyed:
 class _Unkeyed:
     """The length and a plain checksum."""
 
-    __slots__ = ()
-    begins = 0
-    size = _UNKEYED.size
+    __slots__ = ("begins", "size")
+
+    def __init__(self) -> None:
+        self.begins = 0
+        self.size = _UNKEYED.size
 
     def of(self, payload: bytes | memoryview, place: int) -> bytes:
         return _UNKEYED.pack(len(payload), crc32(payload))

@@ -182,8 +182,8 @@ class NotePool:
 
 @dataclass(frozen=True)
 class _Minted:
-    hex: str = "0" * 32
-    text: str = "record-id"
+    uuid: bytes = bytes(16)
+    token: bytes = b"record-id"
 
 
 class Talk:

@@ -214,7 +214,7 @@ async def test_who_votes_is_told_behind_a_trusted_balancer_and_nobody_else_is_be
     upstream: Upstream, tmp_path: Path, trusted: str, lines: bytes, address: bytes
 ) -> None:
     path = tmp_path / "side.sock"
-    settings = config(sticky={"trusted_networks": [trusted]})
+    settings = config(sticky={"trusted_networks": (trusted,)})
     async with (
         side_app(path) as seen,
         open_gateway(tmp_path, upstream.url, side_socket=path, settings=settings) as door,

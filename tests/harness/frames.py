@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
-from proxy.spool.seals import HEAD_BYTES, UNSEALED, Keyed, Seal
+from proxy.spool.seals import HEAD_BYTES, SEAL_BYTES, UNSEALED, Seal
 from proxy.store.tables.values import NewRecord
-
-_SEAL_BYTES = Keyed.size
 
 __all__ = ["end_of", "exchange_frame", "facts", "feedback_frame", "frame_of", "of_record", "row"]
 
@@ -36,7 +34,7 @@ def frame_of(record_id: str, request: bytes, response: bytes, **changes: Any) ->
 
 def end_of(*frames: bytes) -> int:
     """Where in a segment that begins with these frames the last one ends."""
-    return HEAD_BYTES + sum(_SEAL_BYTES + len(frame) for frame in frames)
+    return HEAD_BYTES + sum(SEAL_BYTES + len(frame) for frame in frames)
 
 
 def row(frames: Iterable[bytes], seal: Seal = UNSEALED, at: int = 0) -> list[bytes]:

@@ -56,7 +56,7 @@ def test_an_id_is_never_dated_more_than_a_second_ahead_and_never_made_twice(step
     uuids, now, made = Uuid7(), NOW, []
     for step in (*steps, 0.0):
         now += step
-        made.append((now, uuids.next_int(now)))
+        made.append((now, int.from_bytes(uuids.next_bytes(now))))
     assert all(-0.001 <= (number >> 80) / 1000 - at <= 1.0 for at, number in made)
     assert len({number for _, number in made}) == len(made)
     for (_, earlier), (at, later) in pairwise(made):
@@ -78,11 +78,21 @@ def test_a_clock_that_was_a_day_ahead_for_a_moment_leaves_nothing_dated_ahead(ri
 
 def test_a_full_millisecond_moves_on_to_the_next() -> None:
     uuids = Uuid7()
-    first = uuids.next_int(NOW)
-    uuids._bits = (1 << 74) - 1
-    following = uuids.next_int(NOW)
+    first = uuids.next_bytes(NOW)
+    uuids._high, uuids._low = (1 << 12) - 1, (1 << 62) - 1
+    following = uuids.next_bytes(NOW)
     assert following > first
-    assert (following >> 80) == (first >> 80) + 1
+    assert int.from_bytes(following[:6]) == int.from_bytes(first[:6]) + 1
+
+
+def test_random_bits_run_over_from_one_half_into_the_other() -> None:
+    uuids = Uuid7()
+    uuids.next_bytes(NOW)
+    uuids._high, uuids._low = 5, (1 << 62) - 1
+    first = uuids.next_bytes(NOW)
+    assert int.from_bytes(first[6:8]) == 0x7000 | 6
+    assert first[8] >> 6 == 0b10
+    assert uuids.next_bytes(NOW) > first
 
 
 @given(st.integers(0, 35), st.sampled_from("0129ABYZ_abyz~-+/= .é"))

@@ -156,7 +156,7 @@ class ExchangeBase(Receiver):
             return self._key
         context = self.context
         found = key_of(self.known, self.request, self._watch, context.sticky, context.captured_request_bytes)
-        key = found or (self.record_id.hex.encode(), StickySource.RANDOM)
+        key = found or (self.record_id.uuid.hex().encode(), StickySource.RANDOM)
         if self.request.done or self.state is _DONE or (self._watch is not None and self._watch.ended):
             self._key = key
             if self.handed_over is not None and self.routes.splits:

@@ -61,7 +61,7 @@ class Ending(ExchangeBase):
 
     def _added_lines(self) -> bytes:
         """What we add to a response: whole lines."""
-        added = b"x-ratchet-record-id: %b\r\n" % self.record_id.text.encode() if self.recorded else b""
+        added = b"x-ratchet-record-id: %b\r\n" % self.record_id.token if self.recorded else b""
         if self.context.loops.adds_lines and not self.known.internal:
             added += response_lines(self.backend.arm, self.context.gateway)
         return added

@@ -27,7 +27,8 @@ _RELAYING: Final = State.RELAYING
 _CONTROL: Final = Arm.CONTROL
 _UNAVAILABLE: Final = frozenset((502, 503, 504))
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
-_STALE_S: Final = 0.02, 0.1
+_SHORTEST_STALE_S: Final = 0.02
+_LONGEST_STALE_S: Final = 0.1
 """Bounds of a round trip: a busy event loop hears of a close late; and no close is on its way for longer."""
 _log = logging.getLogger(__name__)
 
@@ -169,8 +170,8 @@ class Sending(Ending):
             return False
         if not connection.written or self.head.method in _IDEMPOTENT or b"idempotency-key" in self.head.fields:
             return True
-        shortest, longest = _STALE_S
-        return self.context.monotonic() - self._sent_at < min(longest, max(shortest, 2 * connection.dialled_s))
+        round_trip_s = min(_LONGEST_STALE_S, max(_SHORTEST_STALE_S, 2 * connection.dialled_s))
+        return self.context.monotonic() - self._sent_at < round_trip_s
 
     def _retry(self) -> bool:
         """Once more on a fresh connection, which is never stale: so there is no third time."""
