@@ -1,8 +1,8 @@
 """How the package is built: its description, and with `RATCHET_COMPILE=1` its hot path compiled by mypyc.
 
 Without that variable a build needs no compiler and makes a wheel for every Python. With it, the modules that
-pyproject.toml names under `[tool.ratchet]` become one extension for the Python at hand; their sources go along, and serve
-where the extension does not. `python hatch_build.py` (`make fast`) compiles them in place, in a checkout.
+pyproject.toml names under `[tool.ratchet]` become one extension for the Python at hand, and their sources go along, for
+tracebacks. `python hatch_build.py` (`make fast`) compiles them in place, in a checkout.
 """
 
 from __future__ import annotations

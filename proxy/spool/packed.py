@@ -12,9 +12,9 @@ are read as the same object. What the members mean is `docs/reference/records.md
     codes   3 × u8      `out`; `fb` (its place in FALLBACKS); 1 where `key` is null
     lengths 6 × u32     of the parts behind it
 
-and the parts are `src`; members of JSON objects from the request's head, from the route table, `sh` (a JSON object) and
-two more rows of members, each of those behind a comma. They repeat from request to request, so a reader knows them again
-by their bytes.
+and the parts are `src`; members of JSON objects, from the request's head and from the route table; `sh` (a JSON
+object); and two more rows of members, each of those behind a comma. They repeat from request to request, so a reader
+knows them again by their bytes.
 """
 
 from __future__ import annotations
