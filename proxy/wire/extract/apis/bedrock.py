@@ -196,7 +196,7 @@ def _has_content(event: dict[str, Any]) -> bool:
 KIND: Final = Kind(
     name="bedrock", code=10, meaning="Bedrock Converse", operation="chat", provider="aws.bedrock", trainable=True
 )
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="Bedrock Converse",
     kind=KIND,
     suffixes=("/converse", "/converse-stream"),

@@ -260,7 +260,7 @@ def _grown(key: str, values: list[Any]) -> Any:
 KIND: Final = Kind(
     name="chat", code=0, meaning="OpenAI chat completions", operation="chat", provider="openai", trainable=True
 )
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="OpenAI chat completions",
     kind=KIND,
     suffixes=("/chat/completions",),

@@ -177,7 +177,7 @@ def _has_content(event: dict[str, Any]) -> bool:
 
 
 KIND: Final = Kind(name="cohere", code=11, meaning="Cohere chat", operation="chat", provider="cohere", trainable=True)
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="Cohere chat",
     kind=KIND,
     suffixes=("/v2/chat",),

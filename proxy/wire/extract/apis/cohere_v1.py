@@ -93,7 +93,7 @@ def _has_content(event: dict[str, Any]) -> bool:
     return bool(event.get("text") or event.get("tool_calls") or kind == "tool-calls-chunk")
 
 
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="Cohere's first chat",
     kind=KIND,
     suffixes=("/v1/chat",),

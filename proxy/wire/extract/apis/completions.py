@@ -107,7 +107,7 @@ KIND: Final = Kind(
     provider="openai",
     trainable=True,
 )
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="OpenAI completions",
     kind=KIND,
     suffixes=("/completions",),
@@ -125,7 +125,7 @@ SHAPE: Final = Shape(
         several=("choices", "finish_reason"),
     ),
 )
-FIM: Final = Shape(
+FIM: Final[Shape] = Shape(
     name="Mistral's fill-in-the-middle",
     kind=KIND,
     suffixes=("/fim/completions",),

@@ -121,7 +121,7 @@ def _file(file: dict[str, Any]) -> Attachment:
 
 
 KIND: Final = Kind(name="dify", code=15, meaning="Dify", operation="chat", trainable=True)
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="Dify apps",
     kind=KIND,
     suffixes=("/chat-messages", "/completion-messages", "/workflows/run"),

@@ -47,7 +47,7 @@ def parse_response(response: dict[str, Any]) -> ParsedResponse:
 KIND: Final = Kind(
     name="embeddings", code=3, meaning="Embeddings", operation="embeddings", provider="openai", trainable=False
 )
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="Embeddings of OpenAI, Ollama, text-embeddings-inference, Cohere and Gemini",
     kind=KIND,
     suffixes=("/embeddings", "/embed", "/embed_all", "/embed_sparse", ":embedContent", ":batchEmbedContents"),

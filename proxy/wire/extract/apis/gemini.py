@@ -211,7 +211,7 @@ KIND: Final = Kind(
     provider="gcp.gemini",
     trainable=True,
 )
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="Gemini, its streams as events or as an array",
     kind=KIND,
     suffixes=(":generateContent", ":streamGenerateContent"),

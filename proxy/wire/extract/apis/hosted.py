@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from proxy.wire.extract.apis import chat, invoke, messages
+from proxy.wire.extract.model import Shape
 
 __all__ = ["CHAT", "MESSAGES", "fits_chat", "fits_messages"]
 
@@ -26,13 +27,13 @@ def fits_chat(request: dict[str, Any]) -> bool:
     return isinstance(request.get("messages"), list) and "anthropic_version" not in request
 
 
-MESSAGES: Final = replace(
+MESSAGES: Final[Shape] = replace(
     messages.SHAPE,
     name="Anthropic messages behind Vertex and Bedrock",
     suffixes=_SUFFIXES,
     fits=fits_messages,
     stream=None,
 )
-CHAT: Final = replace(
+CHAT: Final[Shape] = replace(
     chat.SHAPE, name="chat completions behind Vertex and Bedrock", suffixes=_SUFFIXES, fits=fits_chat, stream=None
 )

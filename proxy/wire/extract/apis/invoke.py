@@ -18,7 +18,7 @@ from proxy.wire.extract.values import count, items, kind_of, mapping, text
 
 __all__ = ["SHAPE", "SUFFIXES", "fits", "is_converse", "merge_chunks", "parse_request", "parse_response"]
 
-SUFFIXES: Final = ("/invoke", "/invoke-with-response-stream")
+SUFFIXES: Final[tuple[str, ...]] = ("/invoke", "/invoke-with-response-stream")
 _METRICS: Final = "amazon-bedrock-invocationMetrics"
 _REFUSALS: Final = frozenset({"CONTENT_FILTERED", "content_filtered", "content_filter"})
 _TEXTS: Final = {"generation": "stop_reason", "completion": "stop_reason", "outputText": "completionReason"}
@@ -147,7 +147,7 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
 
 _prompt: Final = plain(parse_request, parse_response)
 
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="Bedrock with the bodies of Llama, Titan, Nova, Mistral, Cohere, DeepSeek, Claude 2",
     kind=bedrock.KIND,
     suffixes=SUFFIXES,

@@ -79,7 +79,7 @@ def _has_content(event: dict[str, Any]) -> bool:
 
 
 KIND: Final = Kind(name="kserve", code=6, meaning="KServe", operation=None, trainable=True)
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="KServe / Open Inference Protocol v2, and v1's predict",
     kind=KIND,
     suffixes=("/infer", "/generate", "/generate_stream", ":predict"),

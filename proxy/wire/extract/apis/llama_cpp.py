@@ -80,7 +80,7 @@ def _has_content(event: dict[str, Any]) -> bool:
 KIND: Final = Kind(
     name="llama.cpp", code=13, meaning="llama.cpp completion", operation="text_completion", trainable=True
 )
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="llama.cpp's own",
     kind=KIND,
     suffixes=("/completion", "/completions", "/infill"),

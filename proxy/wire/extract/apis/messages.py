@@ -167,7 +167,7 @@ KIND: Final = Kind(
     provider="anthropic",
     trainable=True,
 )
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="Anthropic messages",
     kind=KIND,
     suffixes=("/messages",),

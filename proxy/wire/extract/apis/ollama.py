@@ -107,7 +107,7 @@ def _has_content(event: dict[str, Any]) -> bool:
 
 
 KIND: Final = Kind(name="ollama", code=5, meaning="Ollama", operation="chat", trainable=True)
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="Ollama, NDJSON or not",
     kind=KIND,
     suffixes=("/api/generate", "/api/chat"),

@@ -199,7 +199,7 @@ class _Item:
 KIND: Final = Kind(
     name="responses", code=2, meaning="OpenAI Responses", operation="chat", provider="openai", trainable=True
 )
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="OpenAI Responses",
     kind=KIND,
     suffixes=("/responses",),

@@ -60,7 +60,7 @@ def parse_response(response: dict[str, Any]) -> ParsedResponse:
     )
 
 
-RERANK: Final = Shape(
+RERANK: Final[Shape] = Shape(
     name="Rerankers and scorers of Cohere, Jina, vLLM and others",
     kind=Kind(name="rerank", code=16, meaning="Rerank", operation=None, trainable=False),
     suffixes=("/rerank", "/score"),
@@ -69,7 +69,7 @@ RERANK: Final = Shape(
     parse_response=parse_response,
     converse=plain(_parse_rerank, parse_response),
 )
-MODERATIONS: Final = Shape(
+MODERATIONS: Final[Shape] = Shape(
     name="OpenAI and Mistral moderations",
     kind=Kind(name="moderations", code=17, meaning="Moderations", operation=None, trainable=False),
     suffixes=("/moderations",),

@@ -82,7 +82,7 @@ def _has_content(event: dict[str, Any]) -> bool:
 
 
 KIND: Final = Kind(name="sglang", code=14, meaning="SGLang generate", operation="text_completion", trainable=True)
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="SGLang's own",
     kind=KIND,
     suffixes=("/generate",),

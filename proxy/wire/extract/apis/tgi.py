@@ -73,7 +73,7 @@ def _has_content(event: dict[str, Any]) -> bool:
 KIND: Final = Kind(
     name="tgi", code=12, meaning="text-generation-inference", operation="text_completion", trainable=True
 )
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="text-generation-inference, also at `/`",
     kind=KIND,
     suffixes=("/generate", "/generate_stream"),

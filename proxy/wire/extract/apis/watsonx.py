@@ -87,7 +87,7 @@ KIND: Final = Kind(
     provider="ibm.watsonx.ai",
     trainable=True,
 )
-SHAPE: Final = Shape(
+SHAPE: Final[Shape] = Shape(
     name="IBM watsonx.ai's text generation",
     kind=KIND,
     suffixes=("/text/generation", "/text/generation_stream"),
@@ -97,5 +97,5 @@ SHAPE: Final = Shape(
     converse=plain(parse_request, parse_response),
     stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )
-CHAT: Final = replace(chat.SHAPE, name="watsonx.ai's chat", suffixes=("/text/chat", "/text/chat_stream"), stream=None)
+CHAT: Final[Shape] = replace(chat.SHAPE, name="watsonx.ai's chat", suffixes=("/text/chat", "/text/chat_stream"), stream=None)
 """Chat completions, whose streams it has."""
