@@ -47,7 +47,7 @@ _TEXT: Final = re.compile(
 )
 _MOST_STRAY: Final = 50_000
 """Bytes that are no UTF-8 and are looked at one by one, which takes some microseconds each; of more of them none is."""
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = re.compile(f"[{chr(0xD800)}-{chr(0xDFFF)}]")  # mypyc has no half characters in literals
 _LARGEST: Final = 2**64 - 1
 _SMALLEST: Final = -(2**63)
 

@@ -26,7 +26,7 @@ def usage_of(response: dict[str, Any]) -> dict[str, Any]:
         return usage
     if usage := mapping(mapping(response.get("x_groq")).get("usage")):
         return usage
-    for choice in reversed(items(response.get("choices"))):
+    for choice in items(response.get("choices"))[::-1]:
         if usage := mapping(mapping(choice).get("usage")):
             return usage
     return {}
