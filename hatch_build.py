@@ -28,12 +28,17 @@ ignore_missing_imports = True
 """
 _BUILD = """
 import sys
-from mypyc.build import mypycify
+from pathlib import Path
+from mypyc.build import include_dir, mypycify
 from setuptools import Distribution
 from setuptools.command.build_ext import build_ext
 
 config, work, target, level, *modules = sys.argv[1:]
 extensions = mypycify(["--config-file", config, *modules], opt_level=level, target_dir=work, group_name="ratchet")
+# mypyc 2.4 raises SystemError for bytes[5:3]. What is here is included in the place of that file of its runtime.
+slices = Path(include_dir(), "bytes_ops.c").read_text()
+slices = slices.replace("slice_len = endn - startn;", "slice_len = endn > startn ? endn - startn : 0;")
+Path(work, "bytes_ops.c").write_text(slices)
 command = build_ext(Distribution({"name": "ratchet", "ext_modules": extensions}))
 command.build_lib, command.build_temp = target, work
 command.ensure_finalized()
@@ -104,7 +109,7 @@ def compile_into(target: Path, root: Path) -> list[Path]:
         config.write_text(_MYPY, encoding="utf-8")
         level = os.environ.get("MYPYC_OPT_LEVEL", "3")
         arguments = [str(config), work, str(target), level, *compiled_modules(root)]
-        environ = {**os.environ, "CFLAGS": f"{os.environ.get('CFLAGS', '')} -g0".strip()}
+        environ = {**os.environ, "CFLAGS": f"-I{work} {os.environ.get('CFLAGS', '')} -g0"}
         subprocess.run([sys.executable, "-c", _BUILD, *arguments], cwd=root, env=environ, check=True)
     return sorted(target.rglob("*.so")) + sorted(target.rglob("*.pyd"))
 

@@ -64,10 +64,9 @@ class Frame:
     response: bytes
 
 
-def encode_frame(
-    kind: int, meta: dict[str, Any] | bytes, request: bytes | bytearray = b"", response: bytes | bytearray = b""
-) -> bytes:
-    """The payload of one frame, for `SpoolWriter.append`, which seals it. `meta` may be JSON text already."""
+def encode_frame(kind: int, meta: Any, request: bytes | bytearray = b"", response: bytes | bytearray = b"") -> bytes:
+    """The payload of one frame, for `SpoolWriter.append`, which seals it. `meta` is a JSON object (any JSON, in a frame
+    that is not ours), or its text already."""
     facts = meta if isinstance(meta, bytes) else orjson.dumps(meta)
     return b"".join((_PARTS.pack(kind, len(facts), len(request), len(response)), facts, request, response))
 
