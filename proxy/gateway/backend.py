@@ -80,7 +80,8 @@ class Backend:
 class ResolvedRoutes:
     """One route table, ready to be followed. Compares by identity: a new table makes new ones."""
 
-    __slots__ = ("asks_otherwise", "challenger", "champion", "control", "copies", "rewrites", "salt", "share", "splits",
+    __slots__ = ("asks_otherwise", "challenger", "champion", "control", "copies", "needs_users",
+        "rewrites", "salt", "share", "splits",
                  "table")  # fmt: skip
 
     def __init__(
@@ -103,6 +104,8 @@ class ResolvedRoutes:
         """Whether the sticky key decides anything."""
         self.copies = table.copies
         """Whether a challenger without users gets copies of requests."""
+        self.needs_users = self.splits or self.copies or table.experiment_id is not None
+        """Whether it matters now whose a request is; else it is enough that the record shows it."""
         for backend in backends:
             backend.facts = self.facts(backend.arm, backend, True)
 

@@ -20,11 +20,11 @@ from proxy.gateway.outbound import kept_from_trailers
 from proxy.gateway.ports import CredentialOf, GatewayCounters, MakesPools, MintsIds, Pool, RecordSpool, Redacts
 from proxy.gateway.request_buffer import Budget
 from proxy.gateway.shadow import Shadow
-from proxy.gateway.sticky import StickySources
 from proxy.gateway.trust import READ as TRUST_HEADERS
 from proxy.gateway.trust import UserTrust
 from proxy.log_throttle import LogThrottle
 from proxy.routes import RouteTable, Target
+from proxy.users.sticky import StickySources
 
 __all__ = ["Shutdown", "WorkerContext", "worker_context"]
 
@@ -51,6 +51,8 @@ class WorkerContext:
     captured_response_bytes: int
     captures: bool
     """Whether records keep bodies."""
+    leaves_users: bool
+    """Whether whoever reads a record finds in its body whom that names."""
     leaves_conversations: bool
     """Whether whoever reads a record finds the conversation in its body."""
     refuses_when_full: bool
@@ -123,6 +125,7 @@ def worker_context(
         captured_request_bytes=config.capture.max_request_bytes,
         captured_response_bytes=config.capture.max_response_bytes,
         captures=captures,
+        leaves_users=captures and redact is None,
         leaves_conversations=captures and redact is None and settings == StickyConfig().conversation_fields,
         refuses_when_full=config.spool.when_full == "refuse",
         fallback_statuses=frozenset(config.gateway.fallback_statuses),

@@ -11,8 +11,8 @@ from proxy.gateway.capture import Capture
 from proxy.gateway.head_cache import CachedHead, KnownResponse
 from proxy.gateway.ports import Minted
 from proxy.gateway.request_buffer import RequestBuffer
-from proxy.gateway.sticky import StickyKey
 from proxy.gateway.trust import Network
+from proxy.users.sticky import StickyKey
 
 __all__ = ["ExchangeFacts", "FallbackCause"]
 
@@ -38,8 +38,8 @@ class ExchangeFacts(NamedTuple):
     """Seconds for which the client was too slow to read."""
     known: CachedHead
     network: Network
-    key: StickyKey
-    """Whose request it is, and who says so."""
+    key: StickyKey | None
+    """Whose request it is, and who says so; None: whoever reads the record looks for that in the body."""
     conversation: bytes | None
     """The conversation that only the body names, where nobody will find it in the record."""
     routes: ResolvedRoutes

@@ -16,8 +16,9 @@ import orjson
 from policies.rewrite import RequestShape, kind_of
 from proxy.gateway.head import RequestHead, ResponseHead, parse_response
 from proxy.gateway.outbound import Destination, request_head, response_head
-from proxy.gateway.sticky import StickyKey
 from proxy.gateway.trust import Network, UserTrust
+from proxy.users.body_watch import Watch
+from proxy.users.sticky import StickyKey, StickySources
 
 __all__ = ["CachedHead", "HeadCache", "KnownResponse", "known_responses"]
 
@@ -117,6 +118,12 @@ class CachedHead(_Known):
         self._backend: Destination | None = None
         self._network: Network | None = None
         self._origin = b""
+
+    def watch(self, sticky: StickySources) -> Watch:
+        """What reads the body of such a request while it passes, for what the head does not say."""
+        recorded = self.head.recorded
+        kind, encoding = recorded.get("content-type", ""), recorded.get("content-encoding")
+        return sticky.watch(kind, encoding, user_known=self.key is not None)
 
     def origin(self, trust: UserTrust, network: Network) -> bytes:
         """What the record says of who sent it from `network`: see `UserTrust.facts`."""

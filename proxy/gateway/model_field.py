@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from proxy.gateway.top_level import TopLevel
+from proxy.users.top_level import TopLevel
 
 __all__ = ["replace_model"]
 

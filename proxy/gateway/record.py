@@ -31,7 +31,7 @@ def frame_of(facts: ExchangeFacts, context: WorkerContext) -> bytes | None:
     # At once: an attribute of a tuple costs five times as much.
     # fmt: off
     (record_id, arrived_at, started, handed_over, first_byte, heard_at, ended, held_s,
-     known, network, (key, source), _, _, backend, assigned, is_exposure,
+     known, network, key, _, _, backend, assigned, is_exposure,
      sent, response, received, status, outcome, fallback, refusal, resent, marks) = facts
     # fmt: on
     waited = _waited(sent.ended, handed_over, heard_at or ended)
@@ -48,13 +48,13 @@ def frame_of(facts: ExchangeFacts, context: WorkerContext) -> bytes | None:
         -1 if first_byte is None else int((first_byte - started) * 1e6),
         int((waited - held_s) * 1e6) if waited > held_s else 0,
         int(overhead * 1e6) if overhead > 0.0 else 0,
-        None if source is _RANDOM else context.user_hash(key),
+        None if key is None or key[1] is _RANDOM else context.user_hash(key[0]),
         sent.size,
         received.size,
         status,
         outcome,
         0 if fallback is None else _FALLBACKS[fallback],
-        _SOURCES[source],
+        b"" if key is None else _SOURCES[key[1]],
         known.facts,
         backend.facts if assigned is backend.arm and is_exposure and (plainly or known.maybe_json) else _routing(facts),
         b"{}" if response is None else response.facts,

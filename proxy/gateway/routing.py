@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-import orjson
-
 from proxy.gateway.admin_token import AdminToken
 from proxy.gateway.backend import Backend, ResolvedRoutes
-from proxy.gateway.body_watch import Watch
 from proxy.gateway.head import RequestHead
 from proxy.gateway.head_cache import CachedHead
 from proxy.gateway.request_buffer import RequestBuffer
-from proxy.gateway.sticky import StickyKey, StickySources
-from proxy.wire.brackets import too_many_brackets
-from proxy.wire.decode import UnknownEncodingError, decode
+from proxy.users.body_watch import Watch
+from proxy.users.naming_body import NamingBody
+from proxy.users.sticky import StickyKey, StickySources
 
 __all__ = ["Awaited", "awaited_of", "conversation_of", "encoding_of", "forced_backend", "key_of"]
 
@@ -54,15 +51,8 @@ def key_of(
 
     A body that is whole here is parsed, in however many pieces it came: so the same body names the same user.
     """
-    if sticky.reads_body and body.size and (watch is None or (body.done and not body.cut)):
-        try:
-            document = _parsed(known, body, limit)
-        except ValueError:
-            if watch is None:
-                watch = sticky.watch(known.head)
-                watch.feed(bytes(body.data))
-        else:
-            return sticky.in_document(document, known.conversation)
+    if body.size and (watch is None or (body.done and not body.cut)):
+        return body_of(known, body, limit).user(sticky, known.conversation)
     if watch is not None:
         return sticky.in_watched(watch, known.conversation)
     return sticky.in_document(None, known.conversation)
@@ -73,26 +63,11 @@ def conversation_of(
 ) -> bytes | None:
     """The conversation that the body names; arguments as for `key_of`."""
     if watch is None or (body.done and not body.cut):
-        try:
-            return sticky.conversation_in(_parsed(known, body, limit)) if body.size else None
-        except ValueError:
-            if watch is None:
-                watch = sticky.watch(known.head, user_known=True)
-                watch.feed(bytes(body.data))
+        return body_of(known, body, limit).conversation(sticky) if body.size else None
     return sticky.conversation_in(watch.fields())
 
 
-def _parsed(known: CachedHead, body: RequestBuffer, limit: int) -> object:
-    """The JSON that the body is, None of a crowd. Raises ValueError where it is none, or more than is parsed."""
-    data, encoding = body.data, encoding_of(known)
-    if encoding is not None:
-        try:
-            data = decode(bytes(data), encoding, limit)
-        except UnknownEncodingError:
-            return None
-        if len(data) >= limit:
-            raise ValueError("too long to parse")
-    if too_many_brackets(data):
-        return None
-    document: object = orjson.loads(data)
-    return document
+def body_of(known: CachedHead, body: RequestBuffer, limit: int) -> NamingBody:
+    """What has come of the body, for who looks for names in it."""
+    kind, encoding = known.head.recorded.get("content-type", ""), encoding_of(known)
+    return NamingBody(body.data, kind, encoding, limit)

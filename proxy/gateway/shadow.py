@@ -151,6 +151,7 @@ class Shadow:
         if (reason := self._why_not(facts, backend)) is not None:
             self._drop(reason)
             return
+        assert facts.key is not None  # the gateway has looked: `ResolvedRoutes.needs_users`
         key, source = facts.key
         user = None if source is StickySource.RANDOM else self._user_hash(key)
         original = Original(record_id, facts.known.head, bytes(facts.request.data), client.peer, user)

@@ -147,7 +147,7 @@ class Ingestor:
         """
         self._batch = config.store.ingest_batch
         self._interval_s = config.store.ingest_interval_seconds
-        self._interpreter = Interpreter(config.capture, config.scoring, user_hash)
+        self._interpreter = Interpreter(config.capture, config.scoring, user_hash, config.sticky)
         self._most_decoded = config.capture.max_decoded_bytes
         self._store = store
         self._first_model = first_model
@@ -399,7 +399,8 @@ class Ingestor:
         if frame.kind == KIND_SHADOW:
             return None
         now_us = int(self._clock.now() * 1e6)
-        return raw_record(frame, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
+        user = self._interpreter.user_of(frame)
+        return raw_record(frame, user=user, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
 
     async def _apply(self, batch: SpoolBatch, entries: list[_Entry], offset: int, positions: Positions) -> None:
         """Commit `entries` and the position `offset` behind them, or find out which of them cannot be."""

@@ -16,7 +16,7 @@ import orjson
 from policies.kinds import OTHER, TASK
 from policies.records import Arm, Outcome, StickySource
 from policies.scoring import FORMAT_CHECK, ResponseFacts, Score, ScoringConfig, score
-from proxy.config.serving import CaptureConfig
+from proxy.config.serving import CaptureConfig, StickyConfig
 from proxy.ingest.aliases import AliasReader
 from proxy.ingest.behaviour import behaviour_of, compares_languages
 from proxy.ingest.outcome import outcome_of
@@ -26,6 +26,8 @@ from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
 from proxy.store.tables.columns import from_frame
 from proxy.store.tables.values import FLAGS, BodyPayload, NewRecord, RecordFlag
+from proxy.users.naming_body import NamingBody
+from proxy.users.sticky import StickySources
 from proxy.wire.arrival import arrival_us
 from proxy.wire.decode import NotEncodedError, UnknownEncodingError, unpacked
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
@@ -56,19 +58,28 @@ _NOT_LOOKED_AT: Final = Shown(None, None, None)
 _ANSWERS: Final = frozenset(kind.name for kind in KINDS.values() if kind.trainable)
 """Kinds of which users show what they think."""
 _BODILESS: Final = (204, 205, 304)
+_IN_HEAD: Final = b"\0the conversation that the head names, of which the hash is known"
 
 
 class Interpreter:
     """Turns frames into records. Stateless between calls, safe to use from any thread."""
 
-    def __init__(self, capture: CaptureConfig, scoring: ScoringConfig, user_hash: UserHash | None = None) -> None:
-        """`user_hash` names users that only a pointer finds. Raises ValueError for a bad pointer or pattern."""
+    def __init__(
+        self,
+        capture: CaptureConfig,
+        scoring: ScoringConfig,
+        user_hash: UserHash | None = None,
+        sticky: StickyConfig | None = None,
+    ) -> None:
+        """`user_hash` names users that only the body does. Raises ValueError for a bad pointer or pattern."""
         self._scoring = scoring
         self._budget = capture.max_decoded_bytes
         self._tasks = Tasks(capture)
         self._tags = TagReader(capture)
         self._aliases = AliasReader(capture)
         self._user_hash = user_hash
+        self._sticky = StickySources(sticky or StickyConfig(), capture.max_request_bytes)
+        self._limit = capture.max_request_bytes
         self._pointers = Pointers.parse(
             query=capture.query_pointers,
             response=capture.response_pointers,
@@ -112,7 +123,8 @@ class Interpreter:
         if checked is not None and text is not None:
             languages = meta.get("exp") is not None and compares_languages(meta["id"])
             behaviour = behaviour_of(found, text, checked.reasons, languages=languages)
-        user, conversation = self._user(meta, found), self._conversation(meta, found)
+        key, key_source = self._key(frame)
+        user, conversation = self._user(meta, key, found), self._conversation(meta, found)
         kind = self._kind(request_headers, found)
         shown, thread = _NOT_LOOKED_AT, None
         if meta.get("exp") is not None and kind in _ANSWERS:
@@ -123,7 +135,7 @@ class Interpreter:
             id=_record_id(meta["id"]),
             user_hash=user,
             conversation=conversation,
-            key_source=_SOURCES[meta["src"]],
+            key_source=key_source,
             arm=_ARMS[meta["arm"]],
             served_by=_ARMS[meta["srv"]],
             kind=kind,
@@ -162,12 +174,32 @@ class Interpreter:
         )
         return TASK.name if is_task else found.kind
 
-    def _user(self, meta: dict[str, Any], found: Extraction) -> int | None:
-        """The sticky key's hash; outside of an experiment else the user that the body names.
+    def user_of(self, frame: Frame) -> int | None:
+        """The hash of the user that any frame names, whatever sense its facts make."""
+        try:
+            return frame.meta["key"] if "key" in frame.meta else self._key(frame)[0]
+        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
+            return None
+
+    def _key(self, frame: Frame) -> tuple[int | None, StickySource]:
+        """The sticky key's hash, None where there is no key, and who says so. Where the gateway did not have to know
+        it, it is looked for here, as it would have been there."""
+        meta = frame.meta
+        if "key" in meta:
+            return meta["key"], _SOURCES[meta["src"]]
+        headers, in_head = meta["rh"], _IN_HEAD if "conv" in meta else None
+        body = NamingBody(frame.request, headers.get("content-type", ""), headers.get("content-encoding"), self._limit)
+        key = body.user(self._sticky, in_head)
+        if key is None or self._user_hash is None:
+            return None, StickySource.RANDOM
+        name, source = key
+        return (meta["conv"] if name is in_head else self._user_hash(name)), source
+
+    def _user(self, meta: dict[str, Any], key: int | None, found: Extraction) -> int | None:
+        """The sticky key's hash; outside of an experiment else the user that a pointer finds in the body.
 
         Inside one, a request without a sticky key was assigned by itself, and has to be counted by itself.
         """
-        key: int | None = meta.get("key")
         if key is None and meta.get("exp") is None and _is_name(found.user) and self._user_hash is not None:
             return self._user_hash(person_key(found.user))
         return key
@@ -342,12 +374,12 @@ def _record_id(value: str) -> str:
     return value
 
 
-def raw_record(frame: Frame, *, place: str, now_us: int, error: str) -> NewRecord:
-    """A record of whatever `frame` is, with nothing interpreted.
+def raw_record(frame: Frame, *, user: int | None, place: str, now_us: int, error: str) -> NewRecord:
+    """A record of whatever `frame` is, with nothing interpreted but its `user` (`Interpreter.user_of`).
 
     It keeps its own id where that is one; else it gets one from when it was written (or is read, `now_us`) and
     `place`, which names its position in the spool: the same frame gets the same id whenever it is read. It belongs to
-    the user that it names, so that it is deleted with that one.
+    that user, so that it is deleted with them.
     """
     facts: Any = frame.meta  # any JSON, in a frame that somebody else wrote
     meta = facts if isinstance(facts, dict) else {}
@@ -359,10 +391,9 @@ def raw_record(frame: Frame, *, place: str, now_us: int, error: str) -> NewRecor
     except (KeyError, TypeError, ValueError):
         digest = blake2b(place.encode(), digest_size=10).hexdigest()
         record_id = f"{at_us // 1000:012x}7{digest[:3]}8{digest[3:18]}"
-    key = meta.get("key")
     return NewRecord(
         id=record_id,
-        user_hash=key if type(key) is int and -(1 << 63) <= key < 1 << 63 else None,
+        user_hash=user if type(user) is int and -(1 << 63) <= user < 1 << 63 else None,
         key_source=StickySource.RANDOM,
         arm=Arm.CHAMPION,
         served_by=Arm.CHAMPION,

@@ -9,7 +9,7 @@ are read as the same object. What the members mean is `docs/reference/records.md
     user      i64       `key`
     sizes   2 × u64     `rb`, `sb`
     status    u16       `st`
-    codes   3 × u8      `out`; `fb` (its place in FALLBACKS); 1 where `key` is null
+    codes   3 × u8      `out`; `fb` (its place in FALLBACKS); 1 where `key` is null, 2 where it is left out with `src`
     lengths 6 × u32     of the parts behind it
 
 and the parts are `src`; members of JSON objects, from the request's head and from the route table; `sh` (a JSON
@@ -35,6 +35,7 @@ _PAYLOAD: Final = struct.Struct("<BIII" + _NUMBERS.format[1:])
 """A whole frame's beginning: see `proxy.spool.frames`."""
 _NUMBERS_BYTES: Final = _NUMBERS.size
 _NO_HASH: Final = 1
+_NOT_LOOKED_FOR: Final = 2
 _LONGEST_REMEMBERED: Final = 4096
 
 
@@ -61,7 +62,8 @@ def pack_exchange(
     request: bytes | bytearray,
     response: bytes | bytearray,
 ) -> bytes:
-    """The payload of a frame of this `kind` with packed facts; `record_id` are the 16 bytes of its UUID."""
+    """The payload of a frame of this `kind` with packed facts; `record_id` are the 16 bytes of its UUID. Without a
+    `source` nobody has looked for the user."""
     n_source, n_known, n_routing = len(source), len(known), len(routing)
     n_response_head, n_origin, n_rarer = len(response_head), len(origin), len(rarer)
     head = _PAYLOAD.pack(
@@ -82,7 +84,7 @@ def pack_exchange(
         status,
         outcome,
         fallback,
-        _NO_HASH if user_hash is None else 0,
+        (_NO_HASH if source else _NOT_LOOKED_FOR) if user_hash is None else 0,
         n_source,
         n_known,
         n_routing,
@@ -104,8 +106,8 @@ def unpack_facts(facts: bytes) -> dict[str, Any]:
     Objects within it are shared with other readers: do not change them.
     """
     try:
-        (_, record_id, arrived, duration, first_byte, upstream, own, user, asked, answered, status, outcome, fallback,
-         no_hash, *lengths) = _NUMBERS.unpack_from(facts)  # fmt: skip
+        (_, record_id, arrived, duration, first_byte, upstream, own, user_hash, asked, answered, status, outcome,
+         fallback, no_user, *lengths) = _NUMBERS.unpack_from(facts)  # fmt: skip
         parts, at = [], _NUMBERS_BYTES
         for length in lengths:
             parts.append(facts[at : at + length])
@@ -113,6 +115,9 @@ def unpack_facts(facts: bytes) -> dict[str, Any]:
         if at != len(facts):
             raise ValueError("the parts of packed facts do not add up to their length")
         source, known, routing, response_head, origin, rarer = parts
+        user: dict[str, Any] = {}
+        if no_user != _NOT_LOOKED_FOR:
+            user = {"key": None if no_user == _NO_HASH else user_hash, "src": source.decode()}
         return {
             "id": record_id.hex(),
             "t": arrived,
@@ -124,8 +129,7 @@ def unpack_facts(facts: bytes) -> dict[str, Any]:
             "ttfb": None if first_byte < 0 else first_byte,
             "up": upstream,
             "own": own,
-            "key": None if no_hash else user,
-            "src": source.decode(),
+            **user,
             "fb": FALLBACKS[fallback],
             "rb": asked,
             "sb": answered,

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from policies.records import Arm, StickySource
 from proxy.config.serving import StickyConfig
 from proxy.gateway.backend import Backend, ResolvedRoutes
-from proxy.gateway.body_watch import Watch
 from proxy.gateway.head import RequestParser
 from proxy.gateway.head_cache import CachedHead
 from proxy.gateway.pool import UpstreamPool
 from proxy.gateway.request_buffer import Budget, RequestBuffer
 from proxy.gateway.routing import awaited_of, conversation_of, key_of
-from proxy.gateway.sticky import StickyKey, StickySources
 from proxy.routes import RouteTable, Target
+from proxy.users.body_watch import Watch
+from proxy.users.sticky import StickyKey, StickySources
 from proxy.wire.person import CONVERSATION_FIELDS, USER_FIELDS
 
 SOURCES = StickySources(StickyConfig())
@@ -54,7 +54,7 @@ def key_in(body: bytes, *lines: bytes, sources: StickySources = SOURCES, limit: 
     held.store(body, True, 0)
     watch = None
     if held.cut:
-        watch = sources.watch(request.head)
+        watch = request.watch(sources)
         watch.feed(body)
     return key_of(request, held, watch, sources, limit)
 
@@ -63,7 +63,7 @@ def watched(body: bytes, size: int = 1 << 30, kind: str = "", encoding: str | No
     """What is read of a body that comes in pieces of `size` bytes."""
     lines = [b"Content-Type: " + kind.encode()] if kind else []
     lines += [b"Content-Encoding: " + encoding.encode()] if encoding else []
-    watch = SOURCES.watch(known(*lines).head)
+    watch = known(*lines).watch(SOURCES)
     for start in range(0, len(body), size):
         watch.feed(body[start : start + size])
     return watch
@@ -390,7 +390,7 @@ def test_a_first_message_longer_than_what_is_read_is_known_by_its_beginning() ->
 )
 def test_nobodys_turns_make_it_slow(turns: bytes) -> None:
     sources = StickySources(StickyConfig(), 1 << 22)
-    watch = sources.watch(known(sources=sources).head)
+    watch = known(sources=sources).watch(sources)
     watch.feed(b'{"messages":[' + turns)
     began = time.process_time()
     sources.in_watched(watch, None)

@@ -327,19 +327,19 @@ INTEGERS = st.integers(-(2**63), 2**64 - 1)
 @given(st.dictionaries(st.sampled_from(["id", "t", "m", "p"]), st.none() | INTEGERS | st.text()), st.binary())
 def test_anything_can_be_kept_raw(meta: dict[str, Any], blob: bytes) -> None:
     frame = Frame(9, meta, blob, blob)
-    found = raw_record(frame, place="w0-1-1/1/99", now_us=1_700_000_000_000_000, error="e" * 999)
+    found = raw_record(frame, user=None, place="w0-1-1/1/99", now_us=1_700_000_000_000_000, error="e" * 999)
     assert len(bytes.fromhex(found.id)) == 16
-    assert found == raw_record(frame, place="w0-1-1/1/99", now_us=1_700_000_000_000_000, error="e" * 999)
+    assert found == raw_record(frame, user=None, place="w0-1-1/1/99", now_us=1_700_000_000_000_000, error="e" * 999)
     assert found.body is not None
     assert found.body.response == blob
 
 
 def test_a_raw_record_keeps_the_id_and_time_that_it_has() -> None:
-    assert raw_record(frame_of(ID, b"", b""), place="x", now_us=0, error="").id == ID
-    dated = raw_record(Frame(1, {"t": 1_700_000_000_000_000}, b"", b""), place="x", now_us=0, error="")
+    assert raw_record(frame_of(ID, b"", b""), user=None, place="x", now_us=0, error="").id == ID
+    dated = raw_record(Frame(1, {"t": 1_700_000_000_000_000}, b"", b""), user=None, place="x", now_us=0, error="")
     assert dated.id.startswith(f"{1_700_000_000_000:012x}7")
     no_object: Any = [1]
-    undated = raw_record(Frame(1, no_object, b"", b""), place="x", now_us=5_000_000, error="")
+    undated = raw_record(Frame(1, no_object, b"", b""), user=None, place="x", now_us=5_000_000, error="")
     assert undated.id.startswith(f"{5_000:012x}7")
     assert undated.body is not None
     assert undated.body.tags == {"frame": "1", "facts": "[1]"}

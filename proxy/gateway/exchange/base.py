@@ -7,7 +7,6 @@ from typing import Final
 
 from policies.records import Arm, StickySource
 from proxy.gateway.backend import Backend, ResolvedRoutes
-from proxy.gateway.body_watch import Watch
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.capture import Capture
 from proxy.gateway.context import WorkerContext
@@ -18,7 +17,8 @@ from proxy.gateway.head_cache import CachedHead, KnownResponse
 from proxy.gateway.ports import ClientSide, Dialling, Minted, Receiver, UpstreamSide
 from proxy.gateway.request_buffer import RequestBuffer
 from proxy.gateway.routing import Awaited, conversation_of, encoding_of, key_of
-from proxy.gateway.sticky import StickyKey
+from proxy.users.body_watch import Watch
+from proxy.users.sticky import StickyKey
 from proxy.wire.rewritable import rewritable
 
 __all__ = ["ExchangeBase"]

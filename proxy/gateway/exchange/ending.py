@@ -108,12 +108,14 @@ class Ending(ExchangeBase):
         """All that the record is made of; nothing of it changes any more. In the order of its fields: names would cost
         as much again."""
         connection, request = self._connection, self.request
-        key = self.user()  # may show that it is no evidence
+        context, whole = self.context, request.done and not request.cut
+        left = whole and context.leaves_users and self._key is None and not self.routes.needs_users
+        key = None if left else self.user()  # may show that it is no evidence
         if self.routes.asks_otherwise and (
             self.known.unreadable or not rewritable(request.size, encoding_of(self.known), request.data, request.beyond)
         ):
             self.is_exposure = False  # whichever arm it is for: who answers must not decide what counts
-        unread = request.cut or not self.context.leaves_conversations
+        unread = request.cut or not context.leaves_conversations
         return ExchangeFacts(
             self.record_id,
             self.arrived_at,

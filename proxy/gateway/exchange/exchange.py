@@ -106,7 +106,7 @@ class Exchange(Relaying):
             known = self.known
             if self._awaited is None and (known.internal or (known.key and known.conversation)):
                 return
-            watch = self._watch = self.context.sticky.watch(known.head, user_known=known.key is not None)
+            watch = self._watch = known.watch(self.context.sticky)
             if before := self.request.size - len(payload):
                 watch.feed(bytes(self.request.data[:before]))
         watch.feed(payload)

@@ -97,5 +97,7 @@ SHAPE: Final[Shape] = Shape(
     converse=plain(parse_request, parse_response),
     stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )
-CHAT: Final[Shape] = replace(chat.SHAPE, name="watsonx.ai's chat", suffixes=("/text/chat", "/text/chat_stream"), stream=None)
+CHAT: Final[Shape] = replace(
+    chat.SHAPE, name="watsonx.ai's chat", suffixes=("/text/chat", "/text/chat_stream"), stream=None
+)
 """Chat completions, whose streams it has."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.gateway.top_level import TopLevel
+from proxy.users.top_level import TopLevel
 from proxy.wire.decode import UnknownEncodingError
 from proxy.wire.headers import charset
 from proxy.wire.lenient import read_json

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.gateway.body_watch import Watch
 from proxy.gateway.model_field import replace_model
-from proxy.gateway.top_level import TopLevel
+from proxy.users.body_watch import Watch
+from proxy.users.top_level import TopLevel
 
 LONG = 1 << 20
 WANTED = {b"user": LONG, b"metadata": LONG, 'ü"\\'.encode(): LONG}

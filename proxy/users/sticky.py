@@ -20,8 +20,7 @@ import orjson
 
 from policies.records import StickySource
 from proxy.config.serving import StickyConfig
-from proxy.gateway.body_watch import TURNS, Watch
-from proxy.gateway.head import RequestHead
+from proxy.users.body_watch import TURNS, Watch
 from proxy.wire.lenient import read_json, text_of
 from proxy.wire.person import conversation_of, name_at, path_of, person_key, reduce_user
 
@@ -92,10 +91,10 @@ class StickySources:
 
     # -- what the body says
 
-    def watch(self, head: RequestHead, *, user_known: bool = False) -> Watch:
-        """What reads the body of this request while it passes; where the user is known, for its conversation only."""
-        kind, encoding = head.recorded.get("content-type", ""), head.recorded.get("content-encoding")
-        return Watch(self._names if user_known else self._names_and_turns, kind, encoding)
+    def watch(self, content_type: str, content_encoding: str | None, *, user_known: bool = False) -> Watch:
+        """What reads the body of a request with these headers while it passes; where the user is known, for its
+        conversation only."""
+        return Watch(self._names if user_known else self._names_and_turns, content_type, content_encoding)
 
     def in_document(self, document: Any, conversation: bytes | None) -> StickyKey | None:
         """The key in a request's JSON; `conversation` is the one that its head names."""
