@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from policies.assignment import assign, is_held_back
-from policies.records import Arm
+from policies.records import Arm, StickySource
 from policies.rewrite import RewriteError
 from proxy.config.model import Config
 from proxy.credentials import CHAMPION, CredentialFile, UnknownCredentialError
@@ -22,6 +22,7 @@ from proxy.gateway.faults import answered_slot
 from proxy.gateway.outbound import CREDENTIALS, CredentialLine
 from proxy.gateway.ports import CredentialOf, MakesPools, Pool
 from proxy.routes import RouteTable, Target
+from proxy.users.sticky import StickyKey
 
 if TYPE_CHECKING:
     from proxy.wire.rewriting import Rewriter
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "ResolvedRoutes", "Router", "adds_lines", "parse_url", "rewriter_of"]
 
 _log = logging.getLogger(__name__)
+_REMEMBERED_USERS: Final = 16384
+"""Whose model is known without the hash, which costs as much as ten looks into a dictionary."""
+_LONGEST_REMEMBERED: Final = 256
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -80,9 +84,20 @@ class Backend:
 class ResolvedRoutes:
     """One route table, ready to be followed. Compares by identity: a new table makes new ones."""
 
-    __slots__ = ("asks_otherwise", "challenger", "champion", "control", "copies", "needs_users",
-        "rewrites", "salt", "share", "splits",
-                 "table")  # fmt: skip
+    __slots__ = (
+        "_chosen",
+        "asks_otherwise",
+        "challenger",
+        "champion",
+        "control",
+        "copies",
+        "needs_users",
+        "rewrites",
+        "salt",
+        "share",
+        "splits",
+        "table",
+    )
 
     def __init__(
         self, table: RouteTable, champion: Backend, challenger: Backend | None, control: Backend | None = None
@@ -106,6 +121,7 @@ class ResolvedRoutes:
         """Whether a challenger without users gets copies of requests."""
         self.needs_users = self.splits or self.copies or table.experiment_id is not None
         """Whether it matters now whose a request is; else it is enough that the record shows it."""
+        self._chosen: dict[bytes, Backend] = {}
         for backend in backends:
             backend.facts = self.facts(backend.arm, backend, True)
 
@@ -129,8 +145,19 @@ class ResolvedRoutes:
             members["rw"] = True
         return orjson.dumps(members)[1:-1]
 
-    def backend_for(self, key: bytes) -> Backend:
-        """Which model serves the user `key`."""
+    def backend_for(self, key: StickyKey) -> Backend:
+        """Which model serves the user with this key."""
+        name, source = key
+        backend = self._chosen.get(name)
+        if backend is None:
+            backend = self._choice(name)
+            if source is not StickySource.RANDOM and len(name) <= _LONGEST_REMEMBERED:  # comes again
+                if len(self._chosen) >= _REMEMBERED_USERS:
+                    self._chosen.clear()
+                self._chosen[name] = backend
+        return backend
+
+    def _choice(self, key: bytes) -> Backend:
         if self.challenger is not None and assign(self.salt, key, self.share) is Arm.CHALLENGER:
             return self.challenger
         if self.control is not None and is_held_back(self.salt, key, self.share):

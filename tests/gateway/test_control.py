@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.assignment import assign, is_held_back
-from policies.records import Arm
+from policies.records import Arm, StickySource
 from proxy.config.serving import BreakerConfig
 from proxy.gateway.backend import Router
 from proxy.routes import RouteTable, Target, read_routes, write_routes
@@ -214,7 +214,9 @@ def arm_of(table: RouteTable, key: bytes) -> tuple[Arm, str]:
     """The side, and the model, of a user."""
     talk = Talk(b"GET / HTTP/1.1\r\nHost: x")
     routes = Router(config(), lambda address: NotePool(address, talk), lambda *_: None).resolve(table)
-    backend = routes.backend_for(key)
+    backend = routes.backend_for((key, StickySource.HEADER))
+    assert routes.backend_for((key, StickySource.HEADER)) is backend  # who is remembered
+    assert routes.backend_for((key, StickySource.RANDOM)) is backend
     return backend.arm, backend.target.name
 
 

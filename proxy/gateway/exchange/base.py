@@ -160,7 +160,7 @@ class ExchangeBase(Receiver):
         if self.request.done or self.state is _DONE or (self._watch is not None and self._watch.ended):
             self._key = key
             if self.handed_over is not None and self.routes.splits:
-                self.is_exposure = self.is_exposure and self.routes.backend_for(key[0]).arm is self.assigned
+                self.is_exposure = self.is_exposure and self.routes.backend_for(key).arm is self.assigned
         return key
 
     def conversation(self) -> bytes | None:

@@ -137,7 +137,7 @@ class Exchange(Relaying):
             self.is_exposure = False
             backend = forced
         elif routes.splits:
-            backend = routes.backend_for(self.user()[0])
+            backend = routes.backend_for(self.user())
         if routes.asks_otherwise and self._changes(backend):
             if waits and self._waits_for_all():
                 return
