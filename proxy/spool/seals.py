@@ -28,7 +28,8 @@ import secrets
 import struct
 from hashlib import blake2b
 from typing import Final, Protocol
-from zlib import crc32
+
+from zlib_ng.zlib_ng import crc32
 
 __all__ = [
     "HEAD_BYTES",
