@@ -21,7 +21,7 @@ from proxy.config.model import TelemetryConfig
 from proxy.metrics.gateway import GatewayCollector, stats_files
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolUsage
-from proxy.version import __version__
+from proxy.version import __version__, build
 
 __all__ = ["ControllerMetrics"]
 
@@ -38,9 +38,13 @@ class ControllerMetrics:
         self._clock = clock
         self.registry.register(GatewayCollector(lambda: stats_files(data.run), COUNTER_TEXTS))
         self.registry.register(_ProcessCollector(data.run))
-        build = Gauge("ratchet_build_info", "1, with the version as a label.", ["version", "python"],
-                      registry=self.registry)  # fmt: skip
-        build.labels(__version__, platform.python_version()).set(1)
+        info = Gauge(
+            "ratchet_build_info",
+            "1, with the version as a label, and whether the hot path is compiled or pure Python.",
+            ["version", "python", "build"],
+            registry=self.registry,
+        )
+        info.labels(__version__, platform.python_version(), build()).set(1)
         self._store_up = self._gauge(
             "ratchet_store_up", "1 while the store takes what happens; 0 after a failed write until one succeeds."
         )

@@ -75,9 +75,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from proxy.version import __version__
+        from proxy.version import __version__, build
 
-        say(f"ratchet {__version__}")
+        say(f"ratchet {__version__} ({build()})")
         raise typer.Exit
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from proxy.cli.app import app
-from proxy.version import __version__
+from proxy.version import __version__, build
 
 
 def ratchet(*args: str, env: dict[str, str] | None = None) -> Result:
@@ -196,7 +196,7 @@ def test_serve_refuses_to_start_with_a_reason(args: list[str], code: int, messag
 
 
 def test_version() -> None:
-    assert ratchet("--version").output.strip() == f"ratchet {__version__}"
+    assert ratchet("--version").output.strip() == f"ratchet {__version__} ({build()})"
 
 
 def test_the_command_line_loads_nothing_heavy_before_it_knows_the_verb() -> None:
