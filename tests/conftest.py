@@ -17,6 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is loaded: on smal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hatch_build import compiled_modules
+from proxy.version import build
+
 settings.register_profile(
     "fast", max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -72,6 +75,17 @@ _LONGEST = (
     "loop/test_crashes.py",
 )
 """Files that take about half a minute, the longest first: one that begins late is waited for by idle processes."""
+
+
+def pytest_report_header() -> str:
+    """Which of the two builds is tested. Refuses one whose sources have changed since."""
+    root = Path(__file__).resolve().parents[1]
+    if (how := build()) == "compiled":
+        made = min(library.stat().st_mtime for library in root.glob("*__mypyc*.so"))
+        changed = [name for name in compiled_modules(root) if (root / name).stat().st_mtime > made]
+        if changed:
+            raise pytest.UsageError(f"{changed[0]} has changed since it was compiled: run `make fast`, or `make pure`")
+    return f"hot path: {how}"
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
