@@ -96,9 +96,11 @@ def project(root: Path) -> dict[str, Any]:
 def compiled_modules(root: Path) -> list[str]:
     """The files that are compiled, relative to `root`."""
     listed = project(root)["tool"]["ratchet"]
-    left_out = set(listed["not-compiled"])
-    files = sorted({str(file.relative_to(root)) for pattern in listed["compiled"] for file in root.glob(pattern)})
-    return [file for file in files if file not in left_out]
+    wanted, left_out = (
+        {str(file.relative_to(root)) for pattern in listed[name] for file in root.glob(pattern)}
+        for name in ("compiled", "not-compiled")
+    )
+    return sorted(wanted - left_out)
 
 
 def compile_into(target: Path, root: Path) -> list[Path]:

@@ -17,7 +17,8 @@ __all__ = ["arrival_us"]
 
 _MOST_MARKS: Final = 1024
 
-Marks = Sequence[tuple[int, int]]
+Marks = Sequence[Sequence[int]]
+"""Pairs: as they are made, or as JSON has them."""
 
 
 def arrival_us(needed: int, marks: Marks, head_us: int | None, body: bytes, encoding: str | None) -> int | None:
@@ -29,7 +30,7 @@ def arrival_us(needed: int, marks: Marks, head_us: int | None, body: bytes, enco
     if not marks:
         return head_us
     known = marks[:_MOST_MARKS]
-    ends = [offset for offset, _ in known]
+    ends = [mark[0] for mark in known]
     """Of each piece: where the next one begins. The first came with the head, the last has no mark behind it."""
     if encoding is None or not _decoded(body, encoding, needed):
         piece = bisect_left(ends, needed)

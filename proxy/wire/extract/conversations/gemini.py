@@ -15,6 +15,8 @@ __all__ = ["converse"]
 _SERVERS: Final = ("executableCode", "codeExecutionResult", "executable_code", "code_execution_result", "toolCall",
                    "toolResponse")  # fmt: skip
 _GROUNDED: Final = ("groundingChunks", "grounding_chunks", "webSearchQueries", "urlMetadata", "url_metadata")
+_DEEPEST: Final = 200
+"""Lists and objects within one another in the schema of a tool."""
 _MEDIA: Final[dict[str, Medium]] = {"image": "image", "audio": "audio", "video": "video"}
 
 
@@ -119,13 +121,15 @@ def _tools(request: dict[str, Any]) -> list[dict[str, Any]]:
     return tools
 
 
-def _lowered(schema: Any) -> Any:
-    """A schema with its types as JSON Schema has them."""
+def _lowered(schema: Any, deepest: int = _DEEPEST) -> Any:
+    """A schema with its types as JSON Schema has them. Raises RecursionError, on every build at the same depth."""
+    if not deepest:
+        raise RecursionError("a schema is nested too deeply")
     if isinstance(schema, list):
-        return [_lowered(part) for part in schema]
+        return [_lowered(part, deepest - 1) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    lowered = {key: _lowered(value) for key, value in schema.items()}
+    lowered = {key: _lowered(value, deepest - 1) for key, value in schema.items()}
     if isinstance(kind := schema.get("type"), str):
         lowered["type"] = kind.lower()
     return lowered
