@@ -33,6 +33,7 @@ from proxy.store.engine.refusals import (
     StoreRefusedError,
     explain,
 )
+from proxy.store.engine.sqlite import DRIVER
 
 __all__ = ["Database", "Heard"]
 
@@ -331,6 +332,7 @@ def _state(exc: BaseException) -> str:
 def _sqlite_engine(url: URL, *, writes: bool, size: int, busy_timeout_s: float) -> AsyncEngine:
     engine = create_async_engine(
         url,
+        module=DRIVER,
         pool_size=size,
         max_overflow=0,
         pool_timeout=60,
