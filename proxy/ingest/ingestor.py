@@ -82,9 +82,10 @@ class RoundListener(Protocol):
     def __call__(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
-    """One frame of a batch, understood: its record, votes or answer, and where reading goes on behind it."""
+    """One frame of a batch, understood: its record, votes or answer, and where reading goes on behind it. Not frozen,
+    as NewRecord."""
 
     frame: Frame
     end: int

@@ -53,10 +53,10 @@ class TornFrameError(ValueError):
     """Bytes that are no whole frame: the end of a segment whose writer was killed, or damage."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
     """One decoded frame. `meta` is the JSON object (any JSON, in one that is not ours); the blobs are empty where
-    nothing was captured."""
+    nothing was captured. Nobody changes one; not frozen, for it is made for every record."""
 
     kind: int
     meta: Any

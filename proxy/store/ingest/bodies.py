@@ -29,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.errors import TemporaryError
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import insert_new
+from proxy.store.ingest.compressing import Compressor
 from proxy.store.ingest.masking import blanked
 from proxy.store.ingest.packing import Search, pack, unpack
 from proxy.store.tables.keys import BLOCK_RECORDS, block_key, day_of
@@ -39,10 +40,6 @@ __all__ = ["Block", "BodyCodec", "grouped"]
 
 _COUNT: Final = Struct("<I")
 _BLOCK_BYTES: Final = 256 * 1024
-_LEVEL: Final = 6
-"""The first that makes much of a dictionary of blanked bodies: a block of one record is a fifth smaller than at 5."""
-_USUAL_BYTES: Final = 128 * 1024
-"""Of a block at full traffic: zstd chooses its tables by it. Measured: smaller and quicker than without it."""
 _DICTIONARY_BYTES: Final = 112 * 1024
 _SAMPLES: Final = 500
 _SAMPLE_BYTES: Final = 16 * 1024
@@ -88,7 +85,7 @@ class BodyCodec:
         with self._lock:
             self._current = _NO_DICTIONARY
             self._made_us = 0
-            self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
+            self._compressor = Compressor()
             self._decompressors = {_NO_DICTIONARY: zstandard.ZstdDecompressor()}
         self._samples: list[tuple[int | None, bytes]] | None = None
         """Bodies, each with its user, to train the first dictionary on; None before the database was asked for one."""
@@ -278,15 +275,11 @@ class BodyCodec:
         await self._load_newest()
 
     def _use(self, dictionary_id: int, data: bytes, made_us: int) -> None:
-        settings = zstandard.ZstdCompressionParameters.from_level(
-            _LEVEL, source_size=_USUAL_BYTES, dict_size=len(data), write_dict_id=False
-        )
-        dictionary = zstandard.ZstdCompressionDict(data)
-        dictionary.precompute_compress(compression_params=settings)
+        compressor = Compressor(data)
         with self._lock:
             self._current = dictionary_id
             self._made_us = made_us
-            self._compressor = zstandard.ZstdCompressor(dict_data=dictionary, compression_params=settings)
+            self._compressor = compressor
             self._decompressors[dictionary_id] = _decompressor(data)
 
 
