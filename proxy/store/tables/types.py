@@ -81,9 +81,7 @@ class Code(TypeDecorator[str]):
     def binds(self, dialect: Dialect) -> Binds:
         """The same for many."""
         code = self._codes.get
-        return lambda values: [
-            value if value is None else code(value) or value.replace("\x00", "") for value in values
-        ]
+        return lambda values: [value if value is None else code(value) or value.replace("\x00", "") for value in values]
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         """The word of a code."""
