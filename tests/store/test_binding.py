@@ -34,7 +34,7 @@ def test_each_column_binds_as_sqlalchemy_does(dialect: sa.Dialect, data: st.Data
     if isinstance(column.type, RecordId):
         drawn: st.SearchStrategy[Any] = st.binary(min_size=16, max_size=16).map(bytes.hex)
     else:
-        drawn = VALUES[column.type.python_type]
+        drawn = VALUES[getattr(column.type, "impl", column.type).python_type]
     values = data.draw(st.lists(st.none() | drawn, max_size=4))
     bind, one = binder(dialect, column), column.type.dialect_impl(dialect).bind_processor(dialect)
     expected = values if one is None else [one(value) for value in values]
