@@ -151,14 +151,15 @@ def test_controllers_that_die_of_something_else_cost_no_frame(tmp_path: Path) ->
     assert trusts(Attempts(tmp_path))[2] is ReadCaution.RAW
 
 
-def test_one_that_comes_behind_those_few_is_another_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("place", "caution"), [(0, ReadCaution.RAW), (1, ReadCaution.RAW), (2, ReadCaution.ALONE)])
+def test_whichever_of_the_first_few_kills_again_is_poison(tmp_path: Path, place: int, caution: ReadCaution) -> None:
     attempts = Attempts(tmp_path)
     attempts.begin("w", 1, 0, 400, alone=False)
     attempts.understand(0, 200)
     attempts = Attempts(tmp_path)
-    attempts.begin("w", 1, 200, 300, alone=True)
-    attempts.understand(200, 300)
-    assert trusts(Attempts(tmp_path))[2] is ReadCaution.ALONE
+    attempts.begin("w", 1, *FRAMES[place], alone=True)
+    attempts.understand(*FRAMES[place])
+    assert trusts(Attempts(tmp_path))[place] is caution
 
 
 def test_a_note_of_an_earlier_version_is_understood(tmp_path: Path) -> None:

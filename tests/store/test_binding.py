@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import aiosqlite
 
 from proxy.store.engine.binding import binder
 from proxy.store.tables.schema import aliases, bodies, feedback, records
-from proxy.store.tables.types import RecordId
+from proxy.store.tables.types import Code, RecordId
 
 COLUMNS = [column for table in (records, aliases, bodies, feedback) for column in table.columns]
 TEXTS = st.text() | st.sampled_from(["POST", "chat", "a\0b", "\0"])
@@ -35,6 +35,8 @@ def test_each_column_binds_as_sqlalchemy_does(dialect: sa.Dialect, data: st.Data
         drawn: st.SearchStrategy[Any] = st.binary(min_size=16, max_size=16).map(bytes.hex)
     else:
         drawn = VALUES[getattr(column.type, "impl", column.type).python_type]
+    if isinstance(column.type, Code):
+        drawn |= st.sampled_from(column.type.known)
     values = data.draw(st.lists(st.none() | drawn, max_size=4))
     bind, one = binder(dialect, column), column.type.dialect_impl(dialect).bind_processor(dialect)
     expected = values if one is None else [one(value) for value in values]
