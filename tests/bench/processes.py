@@ -111,7 +111,9 @@ def nginx(
     file.write_text(NGINX.format(dir=directory, name=name, port=port, upstream=upstream, body=body, log=log))
     with process("/usr/sbin/nginx", "-c", str(file)) as master:
         wait_for(port)
-        worker = family(master.pid)[1]
+        while not (workers := family(master.pid)[1:]):  # it listens first
+            time.sleep(0.01)
+        worker = workers[0]
         yield worker if beside is None else pinned(worker, beside=beside)
 
 
