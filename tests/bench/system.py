@@ -39,7 +39,7 @@ from tests.harness.postgres import find_binaries, running_postgres
 from tests.harness.serve import RatchetProcess
 from tests.harness.upstream import CHAT
 
-SECONDS = 12
+SECONDS = 10
 ROUNDS = 3
 EMPTY_S = 120.0
 """Longest wait for the spool."""
