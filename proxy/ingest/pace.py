@@ -1,8 +1,9 @@
 """How ingest shares a core with the workers: behind each batch of a backlog it rests as long as that took.
 
 Half of a core is left to requests then, and none waits behind more than a batch. A low priority alone does not do that:
-it halves the median that catching up costs and leaves the worst hundredth. Two things are worth more than latency,
-and end the rests: a backlog that grows all the same, and a spool so full that it might have to refuse records.
+it halves the median that catching up costs and leaves the worst hundredth. Where nobody asks, nobody is given way to.
+Two things are worth more than latency, and end the rests: a backlog that grows all the same, and a spool so full that
+it might have to refuse records.
 """
 
 from __future__ import annotations
@@ -42,10 +43,13 @@ class Pace:
         """Bytes that waited at the last look; 0: there was no backlog."""
         self._grows = False
         self.hurries = False
+        self._held = -1
+        self._quiet = False
+        """Nothing was written to the spool of late."""
 
     def rest_s(self, worked_s: float) -> float:
         """How long to rest behind a round of a backlog that took `worked_s`."""
-        return 0.0 if self.hurries else min(max(worked_s, _LEAST_S), _MOST_S, self._interval_s)
+        return 0.0 if self.hurries or self._quiet else min(max(worked_s, _LEAST_S), _MOST_S, self._interval_s)
 
     @property
     def looks(self) -> bool:
@@ -59,7 +63,8 @@ class Pace:
         self._grows = pending > 0 and (pending > before > 0 or (self._grows and pending > _CAUGHT_UP_BYTES))
 
     def choose(self, held: int) -> None:
-        """Hurry or not, with `held` bytes in the spool."""
+        """Hurry or not, with `held` bytes in the spool; asked about once a second."""
+        self._quiet, self._held = held <= self._held, held
         hurries = self._grows or held >= _HURRY_SHARE * self._max_bytes
         if hurries != self.hurries and self._on_hurry is not None:
             self._on_hurry(hurries)

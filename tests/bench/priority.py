@@ -40,7 +40,8 @@ def main(argv: list[str]) -> int:
     if missing := missing_tools():
         print(missing, file=sys.stderr)
         return 2
-    rate, rounds = (int(given) for given in (*argv, *(RATE, ROUNDS)[len(argv) :]))
+    rate = int(argv[0]) if argv else RATE
+    rounds = int(argv[1]) if len(argv) > 1 else ROUNDS
     with tempfile.TemporaryDirectory() as directory:
         print(measure(Path(directory), rate, rounds))
     print(ran_on())

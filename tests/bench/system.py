@@ -147,7 +147,7 @@ def measure(kind: str, folder: Path) -> str:
 
 def serve(folder: Path, model: int, stored: Database) -> RatchetProcess:
     """As a user starts it, but for ports and folders."""
-    settings = {
+    settings: dict[str, dict[str, object]] = {
         "server": {"controller_nice": ServerConfig().controller_nice},
         "store": {"ingest_interval_seconds": StoreConfig().ingest_interval_seconds},
     }

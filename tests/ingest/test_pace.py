@@ -35,8 +35,19 @@ def test_a_spool_that_is_half_full_is_emptied_without_rests() -> None:
     assert it.rest_s(0.1) == 0.1
     it.choose(2 * GIB)
     assert it.rest_s(0.1) == 0.0
+    it.choose(1 * GIB)
     it.choose(2 * GIB - 1)
     assert (it.rest_s(0.1), heard) == (0.1, [True, False])
+
+
+def test_where_no_request_comes_there_are_no_rests() -> None:
+    it = pace()
+    it.choose(1000)
+    assert it.rest_s(0.1) == 0.1
+    it.choose(1000)
+    assert it.rest_s(0.1) == 0.0
+    it.choose(2000)
+    assert it.rest_s(0.1) == 0.1
 
 
 def simulated(load: float, seconds: float = 3600.0) -> tuple[float, float]:
@@ -44,7 +55,7 @@ def simulated(load: float, seconds: float = 3600.0) -> tuple[float, float]:
     controller can store that never rests."""
     clock = ManualClock()
     it = pace(clock)
-    waits, most, hurried_s = 0.0, 0.0, 0.0
+    waits, most, hurried_s, written = 0.0, 0.0, 0.0, 0
     while clock.monotonic() < seconds:
         behind = waits >= BATCH
         waits = max(0.0, waits - BATCH)
@@ -52,10 +63,11 @@ def simulated(load: float, seconds: float = 3600.0) -> tuple[float, float]:
         hurried_s += passed_s * it.hurries
         clock.advance(passed_s)
         waits += load * BATCH * passed_s / BATCH_S
+        written += 1
         most = max(most, waits)
         if it.looks:
             it.saw(int(waits) if behind else 0)
-        it.choose(0)
+        it.choose(written)
     return most, hurried_s / seconds
 
 
