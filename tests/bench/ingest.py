@@ -40,7 +40,7 @@ from proxy.spool.frames import decode_payload
 from proxy.store.store import Store
 from proxy.store.tables.values import NewRecord
 from tests.harness.exchanges import exchanges
-from tests.harness.frames import exchange_frame, of_record
+from tests.harness.frames import exchange_frame, of_record, packed
 from tests.harness.postgres import find_binaries, running_postgres
 
 WARM_UP = 1000
@@ -169,7 +169,7 @@ def databases(only: str | None) -> Iterator[dict[str, list[Database]]]:
 
 def main(count: int, only: str | None) -> None:
     records = list(exchanges(count, start_us=int(time.time() * 1e6) - count * 1000))
-    shapes = {"plain": [of_record(r) for r in records], "streamed": [streamed(r) for r in records]}
+    shapes = {"plain": [packed(of_record(r)) for r in records], "streamed": [packed(streamed(r)) for r in records]}
     leave_garbage()
     with databases(only) as found:
         for kind, fresh in found.items():

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
+import orjson
+
+from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, decode_payload, encode_frame
+from proxy.spool.packed import FALLBACKS, pack_exchange
 from proxy.spool.seals import HEAD_BYTES, SEAL_BYTES, UNSEALED, Seal
 from proxy.store.tables.values import NewRecord
 
-__all__ = ["end_of", "exchange_frame", "facts", "feedback_frame", "frame_of", "of_record", "row"]
+__all__ = ["end_of", "exchange_frame", "facts", "feedback_frame", "frame_of", "of_record", "packed", "row"]
+
+_READY = ("m p rh", "arm srv mid mn exp ep cfg")
+"""What a worker has ready of a record's facts: of the request's head, and of the route table."""
 
 
 def facts(record_id: str, **changes: Any) -> dict[str, Any]:
@@ -64,6 +70,20 @@ def of_record(record: NewRecord) -> bytes:
         rh=dict(body.request_headers),
         sh=dict(body.response_headers),
     )
+
+
+def packed(frame: bytes) -> bytes:
+    """The same exchange with packed facts, as a gateway writes it."""
+    copy = decode_payload(frame)
+    facts = copy.meta
+    parts = [orjson.dumps({name: facts[name] for name in names.split()})[1:-1] for names in _READY]
+    key, first_byte = facts["key"], facts["ttfb"]
+    return pack_exchange(
+        copy.kind, bytes.fromhex(facts["id"]), facts["t"], facts["dur"], -1 if first_byte is None else first_byte,
+        facts["up"], facts["own"], key, facts["rb"], facts["sb"], facts["st"], facts["out"],
+        FALLBACKS.index(facts["fb"]), facts["src"].encode(), *parts, orjson.dumps(facts["sh"]), b"", b"",
+        copy.request, copy.response,
+    )  # fmt: skip
 
 
 def feedback_frame(at_us: int, *votes: dict[str, Any]) -> bytes:
