@@ -14,6 +14,7 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.routes import Target
 from tests.harness.gateway import Door, open_gateway
 from tests.harness.upstream import Line, Seen, Upstream, serve_upstream
 
@@ -66,6 +67,8 @@ def bench() -> Iterator[Bench]:
         async def start() -> Bench:
             upstream = await stack.enter_async_context(serve_upstream())
             door = await stack.enter_async_context(open_gateway(Path(directory), upstream.url))
+            target = Target(model_id=2, name="new", url=upstream.url)  # a split: the gateway has to know the user
+            door.route(challenger=target, share=0.5, experiment_id=7, salt="0f" * 16)
             made = Bench(runner, door, upstream)
             upstream.default = made.answer  # type: ignore[method-assign]
             return made
