@@ -16,7 +16,7 @@ COMPILE ?= --compile-bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fast pure test lint types contracts bench simulate docs site dist sbom release-check clean
+.PHONY: help setup demo fast pure test test-compiled lint types contracts bench simulate docs site dist sbom release-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ pure: setup  ## let the hot path run from its sources again
 test: setup  ## the whole test suite
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-compiled: setup  ## the hot path's tests on compiled code, in a copy of the checkout (needs a C compiler)
+	@$(BIN)/python -m tests.harness.compiled
+
 lint: setup  ## style, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -85,7 +88,7 @@ site: export NO_MKDOCS_2_WARNING = 1
 site: setup  ## the documentation as a site, in site/; it needs no server: open site/index.html
 	@$(BIN)/python -m mkdocs build --strict
 
-dist: setup  ## wheel and source archive, in dist/; the same sources make the same bytes
+dist: setup  ## wheel and source archive, in dist/: the same sources make the same bytes; RATCHET_COMPILE=1 adds a compiled wheel
 	@$(BIN)/python -m tests.harness.release dist
 
 sbom: setup  ## what a server installs, as CycloneDX, in dist/

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import tomllib
 from pathlib import Path
@@ -76,6 +79,8 @@ class CompiledHotPath(BuildHookInterface[Any]):
         """Compile, and have the wheel hold what came of it. An editable install is left as it is."""
         if version == "editable" or not _wanted():
             return
+        if lacks := missing_to_compile():
+            raise SystemExit(f"{COMPILES} is set, but {lacks}")
         self._target = tempfile.TemporaryDirectory()
         built = compile_into(Path(self._target.name), Path(self.root))
         build_data["pure_python"] = False
@@ -101,6 +106,21 @@ def compiled_modules(root: Path) -> list[str]:
         for name in ("compiled", "not-compiled")
     )
     return sorted(wanted - left_out)
+
+
+def missing_to_compile() -> str | None:
+    """What this machine lacks to compile for the Python at hand, and how to install it; None where it lacks nothing."""
+    command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    headers = Path(sysconfig.get_path("include"))
+    if shutil.which(command[0]) is None:
+        return f"there is no C compiler ({command[0]}). On Debian: apt-get install gcc libc6-dev python3-dev"
+    if not (headers / "Python.h").exists():
+        return f"Python's headers are not here: {headers}/Python.h is missing. On Debian: apt-get install python3-dev"
+    asked = [*command, "-E", f"-I{headers}", "-xc", "-"]
+    tried = subprocess.run(asked, input="#include <Python.h>", capture_output=True, text=True, check=False)
+    if tried.returncode:
+        return f"the C compiler cannot read Python.h:\n{tried.stderr}\nOn Debian: apt-get install libc6-dev"
+    return None
 
 
 def compile_into(target: Path, root: Path) -> list[Path]:
@@ -130,4 +150,10 @@ if __name__ == "__main__":
     _root = Path(__file__).resolve().parent
     remove_compiled(_root)
     if sys.argv[1:] != ["remove"]:
-        compile_into(_root, _root)
+        if _lacks := missing_to_compile():
+            sys.exit(f"The hot path is not compiled: {_lacks}")
+        try:
+            compile_into(_root, _root)
+        except subprocess.CalledProcessError:
+            remove_compiled(_root)  # not half of it
+            sys.exit("The hot path is not compiled: the reason is above.")
