@@ -20,6 +20,7 @@ __all__ = ["copy_sources", "main"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ROOMS: Final = (
+    "tests/config",
     "tests/gateway",
     "tests/ids",
     "tests/ingest",
