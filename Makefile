@@ -16,7 +16,7 @@ COMPILE ?= --compile-bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fast pure test test-compiled lint types contracts bench simulate docs site dist sbom release-check clean
+.PHONY: help setup demo fast pure fresh test test-compiled lint types contracts bench simulate docs site dist sbom release-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -40,7 +40,7 @@ $(VENV)/.demo: $(UV) uv.lock pyproject.toml
 setup: $(VENV)/.ready  ## create .venv from the lock file
 	@$(BIN)/python -m compileall -q proxy policies
 
-demo: $(VENV)/.demo  ## watch a model improve itself (about a minute)
+demo: $(VENV)/.demo fresh  ## watch a model improve itself (about a minute)
 	@$(BIN)/ratchet demo $(DEMO_ARGS)
 
 fast: setup  ## compile the hot path in place (needs a C compiler); again after each change of it, `make pure` undoes it
@@ -48,6 +48,12 @@ fast: setup  ## compile the hot path in place (needs a C compiler); again after 
 
 pure: setup  ## let the hot path run from its sources again
 	@$(BIN)/python hatch_build.py remove
+
+# What is compiled in place would hide a change of its source. (The tests look for themselves, however they are started.)
+fresh:
+	@for made in $$(find proxy policies -name '*.so'); do \
+	  source=$${made%%.*}.py; test ! $$source -nt $$made || \
+	  { echo "$$source has changed since it was compiled: run \`make fast\`, or \`make pure\`"; exit 1; }; done
 
 test: setup  ## the whole test suite
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -62,7 +68,7 @@ lint: setup  ## style, types, import contracts
 	@$(BIN)/lint-imports
 	@$(UV) lock --check --offline --quiet || { echo "uv.lock is not what pyproject.toml asks for: run $(UV) lock"; exit 1; }
 
-bench: setup  ## benchmarks beside nginx, and queries over a million records; needs nginx, PostgreSQL and two idle cores
+bench: setup fresh  ## benchmarks beside nginx, and queries over a million records; needs nginx, PostgreSQL and two idle cores
 	@$(BIN)/python -m tests.bench.gateway
 	@$(BIN)/python -m tests.bench.ingest
 	@$(BIN)/python -m tests.bench.store --records 1000000 --queries
