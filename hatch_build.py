@@ -33,7 +33,7 @@ follow_imports = skip
 [mypy-proxy.*,policies.*]
 follow_imports = normal
 """
-"""Sources of other packages (SQLAlchemy, pydantic, …) are not read: that takes twenty seconds, and the code is the same."""
+"""Sources of other packages (SQLAlchemy, pydantic, …) are not read: it takes twenty seconds, for the same code."""
 _BUILD = """
 import sys
 from pathlib import Path

@@ -7,6 +7,7 @@ end was seen. Cutting the input differently changes neither the payload nor the 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, Protocol
 
 from proxy.gateway.head import TRAILERS
@@ -15,6 +16,8 @@ __all__ = ["Body", "ChunkedBody", "CloseBody", "FramingError", "LengthBody"]
 
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
 _MAX_SIZE_LINE: Final = 1024
+_SHORT_SIZE_LINE: Final = 8
+"""Bytes of a size line that is worth remembering: one without extensions."""
 _MAX_TRAILERS: Final = 16384
 
 
@@ -147,7 +150,14 @@ class ChunkedBody:
 
 def _one_chunk(data: bytes) -> bytes:
     """The payload where `data` is one whole chunk, as it usually is in a stream of events; b"" where it is not."""
-    match = _SIZE.match(data)
-    if match is None or len(data) - match.end() != int(match[1], 16) + 2 or not data.endswith(b"\r\n"):
+    start = data.find(b"\n", 0, _SHORT_SIZE_LINE) + 1
+    if len(data) - start != _short_size(data[:start]) + 2 or not data.endswith(b"\r\n"):
         return b""
-    return data[match.end() : -2]
+    return data[start:-2]
+
+
+@lru_cache(4096)
+def _short_size(line: bytes) -> int:
+    """The number in the size line of a chunk; -1 where that is none. Remembered: streams have the same few."""
+    match = _SIZE.fullmatch(line)
+    return -1 if match is None else int(match[1], 16)

@@ -9,6 +9,7 @@ leniently here: a head that is not in this memory goes through the parser, alway
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
 import orjson
@@ -24,6 +25,7 @@ __all__ = ["CachedHead", "HeadCache", "KnownResponse", "known_responses"]
 
 _REMEMBERED: Final = 512
 _LONGEST_REMEMBERED: Final = 4096
+_MOST_DIGITS: Final = 18
 _MAYBE_JSON: Final = ("application/json", "text/plain", "application/x-www-form-urlencoded")
 _NEVER_JSON: Final = ("audio/", "image/", "video/", "multipart/")
 _BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE"))
@@ -55,11 +57,10 @@ class _Known:
         start = self._seen_until
         if not self.varies:
             return (start, None) if start else None
-        stop = data.find(b"\r", start, start + 19)
-        number = data[start:stop]
-        if number.isdigit() and number[0] != 48 and data.startswith(self._seen_after, stop):
-            return stop + len(self._seen_after), int(number)
-        return None
+        stop = data.find(b"\r", start, start + _MOST_DIGITS + 1)
+        number = _plain(data[start:stop]) if stop > 0 else 0
+        end = stop + len(self._seen_after)
+        return (end, number) if number and data[stop:end] == self._seen_after else None
 
 
 class CachedHead(_Known):
@@ -223,9 +224,14 @@ def _number(data: bytes, end: int) -> tuple[int, bytes]:
             return end, b""
     start = at + 18
     number = data[start : data.find(b"\r", start, end + 1)]
-    if number.isdigit() and number[0] != 48 and len(number) <= 18:
-        return start, number
-    return end, b""
+    return (start, number) if len(number) <= _MOST_DIGITS and _plain(number) else (end, b"")
+
+
+@lru_cache(4096)
+def _plain(digits: bytes) -> int:
+    """The number that these few digits are, without zeros before it; 0 where they are none. Remembered: as with heads,
+    the same come again and again."""
+    return int(digits) if digits.isdigit() and digits[0] != 48 else 0
 
 
 def _opted_out(head: RequestHead, header: bytes) -> bool:

@@ -99,7 +99,7 @@ async def stored(source: Synthetic, store: Store) -> None:
     model = await store.models.add("champion")
     waiting: list[NewRecord] = []
     batches = 0
-    async for sample in source.samples.iter():
+    async for sample in source.iter():
         wire = sample.exchange
         body = BodyPayload(
             method="POST",
@@ -151,16 +151,16 @@ async def watch_lateness(late_ms: list[float]) -> None:
 async def measure(count: int, words: int, kind: str) -> dict[str, Any]:
     """Build once in a temporary folder. `kind` is plain, chat or store."""
     with tempfile.TemporaryDirectory() as folder:
-        source: Any = Synthetic(count, words, chat=kind != "plain")
+        source = Synthetic(count, words, chat=kind != "plain")
         making_us = await made(source)
         if kind == "store":
             making_us = 0
             store = await Store.open(f"sqlite:///{folder}/bench.db", clock=SystemClock())
             await stored(source, store)
-            source = store
-        found = await timed(source, count, Path(folder))
-        if kind == "store":
-            await source.close()
+            found = await timed(store.samples, count, Path(folder))
+            await store.close()
+        else:
+            found = await timed(source, count, Path(folder))
     found["cpu_us_per_sample"] -= making_us
     return {"samples": count, "words": words, "kind": kind} | found
 
@@ -169,7 +169,7 @@ async def made(source: Synthetic) -> int:
     """CPU time that making a sample takes, in microseconds, of the first ten thousand."""
     some = Synthetic(min(source.count, 10_000), source.words, chat=source.chat)
     used = time.process_time()
-    async for _ in some.samples.iter():
+    async for _ in some.iter():
         pass
     return round((time.process_time() - used) / some.count * 1e6)
 

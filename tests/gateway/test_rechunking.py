@@ -14,6 +14,9 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from policies.scoring import ScoringConfig
+from proxy.config.serving import CaptureConfig
+from proxy.ingest.interpret import Interpreter
 from proxy.routes import Target
 from tests.harness.gateway import Door, open_gateway
 from tests.harness.upstream import Line, Seen, Upstream, serve_upstream
@@ -117,4 +120,6 @@ def test_any_cutting_gives_the_same(bench: Bench, request_cuts: list[int], answe
         marks = frame.meta.get("mk", [])
         assert all(0 <= offset < frame.meta["sb"] and at > frame.meta["ttfb"] for offset, at in marks)
         assert marks == sorted(marks)
-    assert [frame.meta["src"] for frame in frames] == ["body", "random", "random", "random"]
+    interpreter = Interpreter(CaptureConfig(), ScoringConfig(), bench.door.ids.user_hash)
+    users = [interpreter.record(frame) for frame in frames]
+    assert [record.user_hash for record in users] == [bench.door.ids.user_hash(b"ann"), None, None, None]
