@@ -148,7 +148,6 @@ def missing_before_a_tag(changelog: str, notes: str, version: str) -> list[str]:
 def _dist() -> None:
     shutil.rmtree(DIST, ignore_errors=True)
     made = build(DIST)
-    (DIST / ".gitignore").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as again:
         for one, two in zip(made, build(Path(again)), strict=True):
             if one.read_bytes() != two.read_bytes():
@@ -160,6 +159,7 @@ def _dist() -> None:
         expected.append((fast, extensions(fast)))
         if len(extensions(fast)) != len(compiled_modules(ROOT)) + 1:
             raise SystemExit(f"{fast.name}: not every module that pyproject.toml names is compiled")
+    (DIST / ".gitignore").unlink(missing_ok=True)
     for archive, beside in expected:
         packed = {name for name in held_by(archive) if ".dist-info/" not in name} - beside
         if packed != (shipped := files_in_git()):
