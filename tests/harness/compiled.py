@@ -27,6 +27,7 @@ ROOMS: Final = (
     "tests/metrics",
     "tests/policies/test_assignment.py",
     "tests/spool",
+    "tests/store/test_columns.py",
     "tests/users",
     "tests/wire",
     # Whole servers, whose processes run what is compiled: bytes as they were, requests run once, and `kill -9`.
