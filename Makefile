@@ -68,8 +68,10 @@ lint: setup  ## style, types, import contracts
 	@$(BIN)/lint-imports
 	@$(UV) lock --check --offline --quiet || { echo "uv.lock is not what pyproject.toml asks for: run $(UV) lock"; exit 1; }
 
-bench: setup fresh  ## benchmarks beside nginx, and queries over a million records; needs nginx, PostgreSQL and two idle cores
+bench: setup fresh  ## benchmarks beside nginx, and queries over a million records; needs nginx, wrk, PostgreSQL and two idle cores
 	@$(BIN)/python -m tests.bench.gateway
+	@$(BIN)/python -m tests.bench.system
+	@$(BIN)/python -m tests.bench.priority
 	@$(BIN)/python -m tests.bench.ingest
 	@$(BIN)/python -m tests.bench.store --records 1000000 --queries
 	@$(BIN)/python -m tests.bench.decisions

@@ -34,6 +34,7 @@ from proxy.ingest.attempts import Attempts, ReadCaution
 from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.ledger import LEDGER_FILE, Gap, PositionLedger
 from proxy.ingest.metrics import IngestMetrics
+from proxy.ingest.pace import Pace
 from proxy.ingest.votes import votes_of
 from proxy.log_throttle import ThrottledLog
 from proxy.metrics.traffic import TrafficMetrics
@@ -62,14 +63,8 @@ _PARKED_EVERY_S: Final = 60.0
 _ASKED_EVERY_S: Final = 2.0
 """The database is asked so often whether it still has what was stored."""
 _MEASURED_EVERY_S: Final = 1.0
-_JUDGED_EVERY_S: Final = 5.0
 _OVERTAKEN: Final = 3
 """So often in a row a round begins anew because the database stands elsewhere."""
-_PAUSE_S: Final = 0.03
-"""Between batches while it catches up. Measured: without it a full core of ingest triples the latency of the worker
-beside it; with it ingest still stores several times what comes in."""
-_HURRY_SHARE: Final = 0.5
-"""Of `spool.max_bytes`: from there on there are no pauses."""
 
 _log = logging.getLogger(__name__)
 
@@ -157,12 +152,9 @@ class Ingestor:
         self._clock = clock
         self._said = ThrottledLog(_log, clock)
         self._on_gap = on_gap
-        self._on_hurry = on_hurry
-        self._pending = (clock.monotonic(), 0)
-        """When the backlog was looked at last, and how many bytes it was; 0: there was none."""
-        self._starves = False
         self._told = told
         self._max_bytes = config.spool.max_bytes
+        self._pace = Pace(self._max_bytes, self._interval_s, clock, on_hurry)
         self._ledger_file = reader.root / LEDGER_FILE
         self._notes = reader.keep_s > 0
         self._ledger: PositionLedger | None = None
@@ -170,8 +162,6 @@ class Ingestor:
         self._positions: Positions | None = None
         self._unconfirmed: _Unconfirmed | None = None
         self._asked_at = self._measured_at = clock.monotonic()
-        self._hurries = False
-        """The spool is so full that there is no time for pauses."""
         self._again: Positions = {}
         """What the database had and has no more: up to here each writer is fed again."""
         self._behind = False
@@ -187,10 +177,11 @@ class Ingestor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until `stop` is set. Waits between rounds for a batch worth committing, longer while nothing works,
-        and a moment between batches while there is much to do: serving has priority."""
+        and as long as a batch took between those of a backlog: serving has priority."""
         backoff_s = 0.0
         while not stop.is_set():
             wait_s = self._interval_s
+            began = self._clock.monotonic()
             try:
                 frames = await self.run_once()
                 backoff_s = 0.0
@@ -200,7 +191,7 @@ class Ingestor:
                     self._said.warning("ingest", "part of the spool cannot be read, the rest is stored: %s", ill)
                 self._tell(ill, wrote=frames > 0)
                 if self._behind:
-                    wait_s = 0.0 if self._hurries else min(_PAUSE_S, self._interval_s)
+                    wait_s = self._pace.rest_s(self._clock.monotonic() - began)
             except (TemporaryError, PermanentError, OSError, MemoryError) as exc:
                 backoff_s = min(max(2 * backoff_s, self._interval_s), _MAX_BACKOFF_S)
                 wait_s = backoff_s
@@ -281,26 +272,15 @@ class Ingestor:
         return {writer: position.place for writer, position in says.items() if position.place != NO_POSITION}
 
     async def _measure(self) -> None:
-        """Once a second: whether what is kept has to go, and whether there is time for pauses."""
+        """Once a second: whether what is kept has to go, and whether there is time for rests."""
         if self._clock.monotonic() - self._measured_at >= _MEASURED_EVERY_S:
             self._measured_at = self._clock.monotonic()
             await asyncio.to_thread(self._reader.make_room, self._max_bytes)
             held = await asyncio.to_thread(spool_bytes, self._reader.root)
-            await self._judge()
-            hurries = self._starves or held >= _HURRY_SHARE * self._max_bytes
-            if hurries != self._hurries and self._on_hurry is not None:
-                self._on_hurry(hurries)
-            self._hurries = hurries
-
-    async def _judge(self) -> None:
-        """Every few seconds: whether the backlog grows although nothing but it is worked at."""
-        at, before = self._pending
-        if self._clock.monotonic() - at < _JUDGED_EVERY_S or self._positions is None:
-            return
-        usage = await asyncio.to_thread(self._reader.usage, self._positions)
-        pending = usage.pending_bytes if self._behind else 0
-        self._starves = pending > 0 and (pending > before > 0 or (self._starves and pending > _FULL_BYTES))
-        self._pending = (self._clock.monotonic(), pending)
+            if self._pace.looks and self._positions is not None:
+                usage = await asyncio.to_thread(self._reader.usage, self._positions)
+                self._pace.saw(usage.pending_bytes if self._behind else 0)
+            self._pace.choose(held)
 
     async def _ingest(self, batch: SpoolBatch, positions: Positions, attempts: Attempts) -> None:
         """Store one writer's batch, in one transaction or, where its bodies are large, in several."""

@@ -1,30 +1,28 @@
 """Side by side: nginx and the gateway in front of the same static upstream, on this machine, in one run.
 
-    python -m tests.bench.gateway            everything, a table and JSON
-    python -m tests.bench.gateway requests   CPU per request, throughput, added latency
+    python -m tests.bench.gateway            everything, as tables for docs/benchmarks.md (2 to 3 minutes)
+    python -m tests.bench.gateway requests   CPU per request at full load and at an equal rate, throughput, latency
     python -m tests.bench.gateway streams    500 server-sent-event streams of 20 ms chunks
     python -m tests.bench.gateway bodies     1 GiB each way: memory
 
-CPU time is read from /proc/<pid>/stat of the proxy alone; the gateway logs durably while it is measured.
+CPU time is that of the proxy alone; the gateway logs durably while it is measured.
+
+Aims, compiled, on a Python with PGO: full load 2.0 × nginx (two arms 2.4 ×) and 32,000 requests a second; at an equal
+rate 1.4 ×, p50 0.2 ms and p99 0.8 ms over nginx; 1.2 × an event.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import platform
-import re
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import uvloop
@@ -34,97 +32,24 @@ from proxy.ids import KeyRing, RecordIds
 from proxy.metrics.shared import SharedCounters
 from proxy.routes import RouteTable, Target
 from proxy.spool.writer import SpoolWriter
+from tests.bench.processes import (
+    PASS,
+    STATIC,
+    cpu_s,
+    free_port,
+    memory_mib,
+    missing_tools,
+    nginx,
+    pinned,
+    process,
+    wait_for,
+)
+from tests.bench.report import around, markdown, ran_on
+from tests.bench.wrk import RATE, wrk
 from tests.harness.gateway import config
 from tests.harness.upstream import CHAT
 
-REQUEST = json.dumps(
-    {"model": "m", "user": "user-1234", "messages": [{"role": "user", "content": "What is 65816 assembly? " * 12}]}
-)
-CONNECTIONS = 32
-THINKERS = 64
-THINK_MS = (3, 8)
-"""Half load: so many connections, each of which waits so long before its next request: about 10,000 a second."""
-TICKS = os.sysconf("SC_CLK_TCK")
-NGINX = """
-worker_processes 1; daemon off; pid {dir}/{name}.pid; error_log stderr crit;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; keepalive_requests 100000000; client_body_temp_path {dir}/{name}-b; proxy_temp_path {dir}/{name}-p;
-  fastcgi_temp_path {dir}/{name}-f; uwsgi_temp_path {dir}/{name}-u; scgi_temp_path {dir}/{name}-s;
-  upstream model {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
-  server {{ listen 127.0.0.1:{port} backlog=4096; client_max_body_size 0; {body} }}
-}}
-"""
-STATIC = "location / {{ default_type application/json; return 200 '{chat}'; }}"
-PASS = (
-    "location / { proxy_pass http://model; proxy_http_version 1.1; proxy_set_header Connection ''; "
-    "proxy_buffering off; proxy_request_buffering off; }"
-)
-
-
-SCRIPT = """
--- 64 requests of different users and lengths, in turn
-local requests, turn = {{}}, 0
-init = function(args)
-  for n = 1, 64 do
-    local body = string.gsub([[{request}]], "user%-1234", "user-" .. n)
-    body = string.gsub(body, "assembly", "assembly" .. string.rep("!", n % 13))
-    requests[n] = wrk.format("POST", nil, {{["Content-Type"] = "application/json", ["Accept"] = "application/json",
-      ["Authorization"] = "Bearer sk-bench", ["User-Agent"] = "OpenAI/Python 1.90.0",
-      ["X-Stainless-Lang"] = "python"}}, body)
-  end
-end
-request = function() turn = turn % 64 + 1; return requests[turn] end
-done = function(s, l, r)
-  io.write(string.format("RESULT %d %d %d %d %d %d\\n", s.requests, s.duration, l:percentile(50), l:percentile(99),
-    s.errors.status, s.errors.read + s.errors.connect + s.errors.timeout))
-end
-"""
-
-
-def pinned(pid: int, *, beside: bool = False) -> int:
-    """`pid`, bound to the last core, so that the proxies are measured on the same one, one after the other.
-
-    `beside`: to the other cores, where load and upstream leave that one alone.
-    """
-    cores = os.sched_getaffinity(0)
-    measured = {max(cores)}
-    os.sched_setaffinity(pid, (cores - measured or measured) if beside else measured)
-    return pid
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def rss_mib(pid: int) -> float:
-    """Resident memory in MiB."""
-    match = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(match[1]) / 1024 if match else 0.0
-
-
-@contextlib.contextmanager
-def process(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that ends with the block."""
-    child = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        child.wait(10)
-
-
-@contextlib.contextmanager
-def nginx(directory: Path, name: str, port: int, upstream: int, body: str, *, beside: bool = False) -> Iterator[int]:
-    """An nginx with one worker, on the core that is measured or `beside` it; yields the worker's pid."""
-    file = directory / f"{name}.conf"
-    file.write_text(NGINX.format(dir=directory, name=name, port=port, upstream=upstream, body=body))
-    with process("/usr/sbin/nginx", "-c", str(file)) as master:
-        wait_for(port)
-        worker = int(Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text().split()[0])
-        yield pinned(worker, beside=beside)
+PROXIES = ("nginx", "gateway", "gateway, two arms")
 
 
 @contextlib.contextmanager
@@ -134,20 +59,6 @@ def ratchet(directory: Path, port: int, upstream: int, *, challenger: bool = Fal
     with process(sys.executable, "-m", "tests.bench.gateway", "serve", *arguments) as child:
         wait_for(port)
         yield pinned(child.pid)
-
-
-def wait_for(port: int) -> None:
-    for _ in range(200):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"nothing listens on port {port}")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 async def serve(directory: Path, port: int, upstream: int, challenger: bool) -> None:
@@ -178,43 +89,19 @@ async def serve(directory: Path, port: int, upstream: int, challenger: bool) -> 
     spool.close()
 
 
-def wrk(directory: Path, port: int, seconds: int, *, thinking: bool = False) -> dict[str, float]:
-    """Load a port as fast as it goes, or with pauses: requests a second and latency percentiles in ms."""
-    script = directory / "post.lua"
-    pause = "delay = function() return math.random({}, {}) end".format(*THINK_MS) if thinking else ""
-    script.write_text(SCRIPT.format(request=REQUEST) + pause)
-    argv = [
-        "wrk",
-        "-t1",
-        f"-c{THINKERS if thinking else CONNECTIONS}",
-        f"-d{seconds}s",
-        "-s",
-        str(script),
-        f"http://127.0.0.1:{port}/v1/chat/completions",
-    ]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as load:
-        pinned(load.pid, beside=True)
-        output, _ = load.communicate()
-    match = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", output)
-    if match is None:
-        raise RuntimeError(f"wrk said nothing useful:\n{output}")
-    requests, duration, p50, p99, status, errors = map(int, match.groups())
-    return {"requests": requests, "req_s": requests / duration * 1e6, "p50_ms": p50 / 1e3, "p99_ms": p99 / 1e3,
-            "errors": status + errors}  # fmt: skip
-
-
-def measured(directory: Path, port: int, pid: int, seconds: int) -> dict[str, float]:
+def measured(directory: Path, port: int, pid: int, seconds: int, rate: int | None) -> dict[str, float]:
     """wrk's numbers with the proxy's CPU time per request."""
-    wrk(directory, port, 1)
+    wrk(directory, port, 1, rate=rate)
     before = cpu_s(pid)
-    result = wrk(directory, port, seconds)
+    result = wrk(directory, port, seconds, rate=rate)
     return {**result, "cpu_us": (cpu_s(pid) - before) / result["requests"] * 1e6}
 
 
 def requests(directory: Path, seconds: int = 3, rounds: int = 4) -> dict[str, Any]:
-    """CPU per request and throughput with all the load that fits, then latency at half of it.
+    """CPU per request, throughput and latency: with all the load that fits, then at a rate that is the same for all.
 
-    The proxies take turns, and the best round of each counts: on a shared machine the others' load comes and goes.
+    The proxies take turns, so that each round compares what ran side by side: on a shared machine the others' load
+    comes and goes.
     """
     static, through, door, split = (free_port() for _ in range(4))
     with (
@@ -223,17 +110,51 @@ def requests(directory: Path, seconds: int = 3, rounds: int = 4) -> dict[str, An
         ratchet(directory / "one", door, static) as door_pid,
         ratchet(directory / "two", split, static, challenger=True) as split_pid,
     ):
-        proxies = {"nginx": (through, nginx_pid), "ratchet": (door, door_pid), "ratchet, two arms": (split, split_pid)}
-        runs: dict[str, list[dict[str, float]]] = {name: [] for name in proxies}
-        for _ in range(rounds):
-            for name, (port, pid) in proxies.items():
-                runs[name].append(measured(directory, port, pid, seconds))
-        best = {name: min(results, key=lambda run: run["cpu_us"]) for name, results in runs.items()}
-        half = {"upstream alone": wrk(directory, static, seconds, thinking=True)}
-        for name, (port, _) in proxies.items():
-            half[name] = wrk(directory, port, seconds, thinking=True)
-    ratios = [r["cpu_us"] / n["cpu_us"] for n, r in zip(runs["nginx"], runs["ratchet"], strict=True)]
-    return {"full load": best, "times nginx, by round": ratios, "half load": half}
+        ports = dict(zip(PROXIES, ((through, nginx_pid), (door, door_pid), (split, split_pid)), strict=True))
+        loads: dict[str, dict[str, list[dict[str, float]]]] = {}
+        for load, rate in (("full load", None), ("equal rate", RATE)):
+            runs = loads[load] = {name: [] for name in PROXIES}
+            for _ in range(rounds):
+                for name, (port, pid) in ports.items():
+                    runs[name].append(measured(directory, port, pid, seconds, rate))
+        return {**loads, "upstream alone": wrk(directory, static, seconds, rate=RATE)}
+
+
+def requests_tables(found: dict[str, Any]) -> str:
+    """What was measured, a table for each load; ratios and differences are those of each round, the median first."""
+    full, equal, alone = found["full load"], found["equal rate"], found["upstream alone"]
+    lines = [[name, *_cost(full, name), _least(full[name], "req_s", max), _errors(full[name])] for name in PROXIES]
+    head = ["full load", "CPU µs a request, best", "× nginx: median (rounds)", "requests a second, best", "failed"]
+    first = markdown(head, lines)
+    lines = [["upstream alone", "", "", alone["req_s"], alone["p50_ms"], alone["p99_ms"], "", "", ""]]
+    for name in PROXIES:
+        latencies = [median(run[key] for run in equal[name]) for key in ("p50_ms", "p99_ms")]
+        more = ["", ""] if name == "nginx" else [_over(equal, name, key) for key in ("p50_ms", "p99_ms")]
+        rate = median(run["req_s"] for run in equal[name])
+        lines.append([name, *_cost(equal, name), rate, *latencies, *more, _errors(equal[name])])
+    head = [f"equal rate, {RATE:,} a second", "CPU µs a request, best", "× nginx: median (rounds)", "requests a second",
+            "p50 ms", "p99 ms", "p50 over nginx, ms", "p99 over nginx, ms", "failed"]  # fmt: skip
+    second = markdown(head, lines)
+    return f"{first}\n{second}"
+
+
+def _cost(runs: dict[str, list[dict[str, float]]], name: str) -> list[object]:
+    least = _least(runs[name], "cpu_us", min)
+    if name == "nginx":
+        return [least, 1]
+    return [least, around([r["cpu_us"] / n["cpu_us"] for n, r in zip(runs["nginx"], runs[name], strict=True)])]
+
+
+def _over(runs: dict[str, list[dict[str, float]]], name: str, key: str) -> str:
+    return around([run[key] - beside[key] for beside, run in zip(runs["nginx"], runs[name], strict=True)])
+
+
+def _least(runs: list[dict[str, float]], key: str, choose: Callable[[Iterable[float]], float]) -> float:
+    return choose(run[key] for run in runs)
+
+
+def _errors(runs: list[dict[str, float]]) -> int:
+    return int(sum(run["errors"] for run in runs))
 
 
 def streams(directory: Path, count: int = 500, seconds: float = 8.0) -> dict[str, Any]:
@@ -246,12 +167,12 @@ def streams(directory: Path, count: int = 500, seconds: float = 8.0) -> dict[str
         ratchet(directory / "sse", door, upstream) as door_pid,
     ):
         wait_for(upstream)
-        for name, port, pid in (("direct", upstream, 0), ("nginx", through, nginx_pid), ("ratchet", door, door_pid)):
-            before = (cpu_s(pid), rss_mib(pid)) if pid else (0.0, 0.0)
+        for name, port, pid in (("direct", upstream, 0), ("nginx", through, nginx_pid), ("gateway", door, door_pid)):
+            before = (cpu_s(pid), memory_mib(pid)) if pid else (0.0, 0.0)
             result = uvloop.run(_watch(port, count, seconds))
             if pid:
                 result["cpu_us_per_chunk"] = (cpu_s(pid) - before[0]) / result["chunks"] * 1e6
-                result["rss_growth_mib"] = rss_mib(pid) - before[1]
+                result["growth_mib"] = memory_mib(pid) - before[1]
             results[name] = result
     return results
 
@@ -350,7 +271,7 @@ def bodies(directory: Path) -> dict[str, Any]:
         ratchet(directory / "bodies", door, upstream) as pid,
     ):
         wait_for(upstream)
-        before = rss_mib(pid)
+        before = memory_mib(pid)
         results: dict[str, Any] = {}
         for name, move in (("down", _download), ("up", _upload)):
             start, cpu = time.monotonic(), cpu_s(pid)
@@ -359,15 +280,9 @@ def bodies(directory: Path) -> dict[str, Any]:
             results[name] = {
                 "mib_s": 1024 / seconds,
                 "cpu_s": cpu_s(pid) - cpu,
-                "peak_growth_mib": peak_mib(pid) - before,
+                "peak_growth_mib": memory_mib(pid, peak=True) - before,
             }
     return results
-
-
-def peak_mib(pid: int) -> float:
-    """Highest resident memory so far in MiB."""
-    match = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(match[1]) / 1024 if match else 0.0
 
 
 def _download(port: int) -> None:
@@ -390,7 +305,24 @@ def _upload(port: int) -> None:
             raise RuntimeError("the upload was not answered")
 
 
-PARTS = {"requests": requests, "streams": streams, "bodies": bodies}
+def streams_table(found: dict[str, Any]) -> str:
+    lines = []
+    for name in ("direct", "nginx", "gateway"):
+        one = found[name]
+        lines.append([name, one.get("cpu_us_per_chunk", ""), one["p50_late_ms"], one["p99_late_ms"], one["lost"],
+                      one["out_of_order"], one.get("growth_mib", "")])  # fmt: skip
+    ratio = found["gateway"]["cpu_us_per_chunk"] / found["nginx"]["cpu_us_per_chunk"]
+    head = (f"{found['streams']} streams", f"CPU µs an event ({ratio:.2f} × nginx)", "p50 late, ms", "p99 late, ms",
+            "lost", "out of order", "memory, MiB more")  # fmt: skip
+    return markdown(head, lines)
+
+
+def bodies_table(found: dict[str, Any]) -> str:
+    head = ("1 GiB", "MiB a second", "CPU s", "memory at most, MiB more")
+    return markdown(head, [[name, one["mib_s"], one["cpu_s"], one["peak_growth_mib"]] for name, one in found.items()])
+
+
+PARTS = {"requests": (requests, requests_tables), "streams": (streams, streams_table), "bodies": (bodies, bodies_table)}
 
 
 def main(argv: list[str]) -> int:
@@ -402,27 +334,15 @@ def main(argv: list[str]) -> int:
     if argv[:1] == ["model"]:
         uvloop.run(model(int(argv[1])))
         return 0
-    for tool in ("wrk", "/usr/sbin/nginx"):
-        if shutil.which(tool) is None:
-            print(f"{tool} is not installed: apt-get install nginx wrk", file=sys.stderr)
-            return 2
-    results: dict[str, Any] = {"machine": platform.platform(), "cpus": os.cpu_count(), "python": sys.version}
+    if missing := missing_tools():
+        print(missing, file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as directory:
         for name in argv or PARTS:
-            results[name] = PARTS[name](Path(directory))
-            table(name, results[name])
-    print(json.dumps(results, indent=2))
+            measure, tables = PARTS[name]
+            print(tables(measure(Path(directory))), flush=True)
+    print(ran_on())
     return 0
-
-
-def table(name: str, results: dict[str, Any], indent: str = "") -> None:
-    """Print results as aligned lines."""
-    print(f"{indent}{name}")
-    for key, value in results.items():
-        if isinstance(value, dict):
-            table(key, value, indent + "  ")
-        else:
-            print(f"{indent}  {key:24} {value if not isinstance(value, float) else format(value, '.3f')}")
 
 
 if __name__ == "__main__":

@@ -1,96 +1,121 @@
 """Serving beside a controller that catches up, all of `ratchet serve` on one core: latency, and speed of catching up.
 
-    python -m tests.bench.priority [seconds] [clients]
+    python -m tests.bench.priority [rate] [rounds]        5,000 requests a second, 8 rounds: about 2 minutes
 
-Clients (on another core, with the model) think a moment between requests. Each case first stops the controller for as
-long as it is measured, so that there is a backlog and a latency without it, and then lets it go on. Prints p50 and p99
-without and with it, their ratio, and records stored per request answered: more than 1 catches up.
+wrk and the model are on another core. 5,000 a second are about half of what one core can serve and store. Blocks of 2 s
+take turns: in the first the controller is stopped, so that there is a latency without it and a backlog; then it goes on
+and catches up, at the nice values in question (only root may go back to a lower one; else at the default alone). Ratios
+compare blocks of the same round. *Stored per request* is above 1 where it catches up.
 
 Aim: p99 with the controller at most 1.3 times the one without. Believe it on an idle machine only.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
 import signal
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import quantiles
-from urllib.parse import urlsplit
+from statistics import median
 
-from tests.harness.load import REQUEST
+from proxy.config.serving import ServerConfig
+from proxy.config.storage import StoreConfig
+from tests.bench.processes import STATIC, cpu_s, free_port, missing_tools, nginx
+from tests.bench.report import around, markdown, ran_on
+from tests.bench.wrk import wrk
 from tests.harness.serve import RatchetProcess
-from tests.harness.upstream import Line, Seen, reply, serve_upstream
+from tests.harness.upstream import CHAT
 
-CASES = {"nice 0": 0, "nice 10 (default)": 10, "nice 19": 19}
-THINK_S = 0.015
-
-
-async def client(base_url: str, until: float, taken_s: list[float]) -> None:
-    parts = urlsplit(base_url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    while time.monotonic() < until:
-        began = time.perf_counter()
-        writer.write(REQUEST)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-        await reader.readexactly(int(length.split(b":")[1]))
-        taken_s.append(time.perf_counter() - began)
-        await asyncio.sleep(THINK_S)
-    writer.close()
+RATE = 5_000
+ROUNDS = 8
+BLOCK_S = 2
+WITHOUT = "no controller"
+NICES = (10, 19)
 
 
-async def measure(base_url: str, seconds: float, clients: int) -> list[float]:
-    taken_s: list[float] = []
-    until = time.monotonic() + seconds
-    await asyncio.gather(*(client(base_url, until, taken_s) for _ in range(clients)))
-    return taken_s
+def main(argv: list[str]) -> int:
+    if missing := missing_tools():
+        print(missing, file=sys.stderr)
+        return 2
+    rate = int(argv[0]) if argv else RATE
+    rounds = int(argv[1]) if len(argv) > 1 else ROUNDS
+    with tempfile.TemporaryDirectory() as directory:
+        print(measure(Path(directory), rate, rounds))
+    print(ran_on())
+    return 0
 
 
-def line(taken_s: list[float]) -> tuple[float, float]:
-    cuts = quantiles(taken_s, n=100)
-    return cuts[49] * 1e3, cuts[98] * 1e3
-
-
-async def case(name: str, nice: int, seconds: float, clients: int, folder: Path) -> None:
-    async with serve_upstream() as upstream:
-
-        async def quick(seen: Seen, line: Line) -> None:
-            await line.send(reply())
-
-        upstream.on("/v1/chat/completions", quick)
-        settings = {"server": {"controller_nice": nice}, "store": {"ingest_interval_seconds": 0.25}}
-        ratchet = RatchetProcess(folder, champion=upstream.url, settings=settings, inside=["taskset", "-c", "0"])
-        await asyncio.to_thread(ratchet.start)
+def measure(folder: Path, rate: int, rounds: int) -> str:
+    """The table."""
+    default = ServerConfig().controller_nice
+    nices = NICES if os.geteuid() == 0 else (default,)
+    settings = {
+        "server": {"controller_nice": default},
+        "store": {"ingest_interval_seconds": StoreConfig().ingest_interval_seconds},
+    }
+    model, core = free_port(), str(max(os.sched_getaffinity(0)))
+    with nginx(folder, "model", model, model, STATIC.format(chat=CHAT.decode()), beside=True):
+        ratchet = RatchetProcess(
+            folder, champion=f"http://127.0.0.1:{model}", settings=settings, inside=["taskset", "-c", core]
+        )
+        ratchet.start().await_admin()
         try:
-            await asyncio.to_thread(ratchet.await_admin)
-            await measure(ratchet.base_url, 2.0, clients)  # warm
-            controller = ratchet.controller_pid
-            os.kill(controller, signal.SIGSTOP)
-            without = await measure(ratchet.base_url, seconds, clients)
-            os.kill(controller, signal.SIGCONT)
-            before = await asyncio.to_thread(ratchet.metric, "ratchet_ingest_records_total")
-            beside = await measure(ratchet.base_url, seconds, clients)
-            stored = await asyncio.to_thread(ratchet.metric, "ratchet_ingest_records_total") - before
+            wrk(folder, _port(ratchet), 2, rate=rate)
+            blocks = [one_round(folder, ratchet, rate, nices) for _ in range(rounds)]
         finally:
-            await asyncio.to_thread(ratchet.stop, expect=None)
-    (p50, p99), (with50, with99) = line(without), line(beside)
-    rate = len(without) / seconds
-    print(f"{name:18} {rate:6,.0f}/s   p50 {p50:6.2f} -> {with50:6.2f} ms   p99 {p99:6.2f} -> {with99:6.2f} ms "
-          f"({with99 / p99:4.2f} x)   {stored / len(beside):4.2f} stored per request")  # fmt: skip
+            ratchet.stop(expect=None)
+    return table(blocks)
 
 
-def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
-    clients = int(sys.argv[2]) if len(sys.argv) > 2 else 64
-    os.sched_setaffinity(0, set(range(1, os.cpu_count() or 2)))
-    for name, nice in CASES.items():
-        with tempfile.TemporaryDirectory() as folder:
-            asyncio.run(case(name, nice, seconds, clients, Path(folder)))
+def one_round(folder: Path, ratchet: RatchetProcess, rate: int, nices: Sequence[int]) -> dict[str, dict[str, float]]:
+    """A block without the controller, and one with it for each nice value."""
+    controller = ratchet.controller_pid
+    found: dict[str, dict[str, float]] = {}
+    for nice in nices:
+        os.kill(controller, signal.SIGSTOP)
+        try:
+            without = wrk(folder, _port(ratchet), BLOCK_S, rate=rate)
+        finally:
+            os.kill(controller, signal.SIGCONT)
+        found[WITHOUT] = without | {"ratio": 1.0}
+        if len(nices) > 1:
+            renice(controller, nice)
+        stored, cpu = ratchet.metric("ratchet_ingest_records_total"), cpu_s(controller)
+        beside = wrk(folder, _port(ratchet), BLOCK_S, rate=rate)
+        beside["cpu_share"] = (cpu_s(controller) - cpu) / BLOCK_S
+        beside["stored"] = (ratchet.metric("ratchet_ingest_records_total") - stored) / beside["requests"]
+        beside["ratio"] = beside["p99_ms"] / without["p99_ms"]
+        found[f"nice {nice}"] = beside
+    return found
+
+
+def renice(pid: int, nice: int) -> None:
+    """All threads of a process."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
+
+
+def table(rounds: list[dict[str, dict[str, float]]]) -> str:
+    head = ["the controller catches up on the same core", "requests a second", "p50 ms", "p99 ms",
+            "p99 over without: median (rounds)", "its share of the core", "stored per request"]  # fmt: skip
+    lines: list[list[object]] = []
+    for name in rounds[0]:
+        blocks = [found[name] for found in rounds]
+        line: list[object] = [name, *(median(one[key] for one in blocks) for key in ("req_s", "p50_ms", "p99_ms"))]
+        if name != WITHOUT:
+            line.append(around([one["ratio"] for one in blocks]))
+            line += [median(one[key] for one in blocks) for key in ("cpu_share", "stored")]
+        lines.append(line + [""] * (len(head) - len(line)))
+    return markdown(head, lines)
+
+
+def _port(ratchet: RatchetProcess) -> int:
+    return int(ratchet.base_url.rpartition(":")[2])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -32,7 +32,8 @@ from proxy.ids import KeyRing, RecordIds
 from proxy.metrics.shared import SharedCounters
 from proxy.routes import RouteTable, Target
 from proxy.spool.writer import SpoolWriter
-from tests.bench.gateway import REQUEST, cpu_s, free_port, pinned, process, wait_for
+from tests.bench.processes import cpu_s, free_port, pinned, process, wait_for
+from tests.bench.wrk import REQUEST
 from tests.harness.gateway import config
 from tests.harness.upstream import CHAT
 

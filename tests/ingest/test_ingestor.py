@@ -50,13 +50,13 @@ class Setup:
         self.writers: list[SpoolWriter] = []
         self.ingestor()
 
-    def ingestor(self, clock: Clock | None = None, told: Any = None, **settings: Any) -> Ingestor:
+    def ingestor(self, clock: Clock | None = None, told: Any = None, on_hurry: Any = None, **settings: Any) -> Ingestor:
         """A fresh one, as after a restart of the controller."""
         self.registry = CollectorRegistry()
         config = parse_config({"champion": {"url": "http://localhost:1"}, "store": {"ingest_batch": BATCH} | settings})
         return Ingestor(config, self.store, SpoolReader(self.spool), TrafficMetrics(self.registry),
-                        clock or SystemClock(),
-                        metrics=IngestMetrics(self.registry), first_model=self.first_model, told=told)  # fmt: skip
+                        clock or SystemClock(), metrics=IngestMetrics(self.registry), first_model=self.first_model,
+                        on_hurry=on_hurry, told=told)  # fmt: skip
 
     async def first_model(self) -> int:
         return (await first_model(self.store, self.base)).id
@@ -410,6 +410,27 @@ async def test_a_backlog_of_many_small_segments_is_not_waited_for(host: Setup) -
             await asyncio.sleep(0.01)
     stop.set()
     await asyncio.wait_for(running, 300)
+
+
+async def test_a_backlog_that_grows_ends_the_rests_until_it_is_stored(host: Setup) -> None:
+    """Two looks at it, five seconds apart, see more each time; what comes in while all else is stored is none."""
+    writer, clock, heard = host.writer(), ManualClock(), list[bool]()
+    ingestor = host.ingestor(clock, on_hurry=heard.append)
+
+    async def later(arrived: int) -> None:
+        for record_id in frames(arrived):
+            writer.append(exchange_frame(record_id, b"{}", b"{}"))
+        clock.advance(5.0)
+        await ingestor.run_once()
+
+    await later(2 * BATCH)
+    await later(BATCH)
+    assert heard == []
+    await later(2 * BATCH)
+    assert heard == [True]
+    await drain(ingestor)
+    await later(1)
+    assert heard == [True, False]
 
 
 async def test_positions_of_other_hosts_are_left_alone(host: Setup) -> None:
