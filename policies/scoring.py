@@ -39,9 +39,10 @@ class ScoringConfig:
     """Score of an answer that is no JSON where JSON was asked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ResponseFacts:
-    """What is known about an answer."""
+    """What is known about an answer. Nobody changes one; not frozen, as every record makes one, and a frozen one takes
+    twice as long to make. The same goes for Score."""
 
     text: str
     finish_reason: str | None = None
@@ -56,7 +57,7 @@ class ResponseFacts:
     """`text` is only the beginning of what was answered (capture limit): its end proves nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Score:
     """A score in [0, 1] and the defects that explain it.
 

@@ -2,17 +2,19 @@
 more.
 
 Nobody can catch a `kill -9` for want of memory, or a fault in a library written in C, and the frame that did it would
-be the first one again after every restart. So each stretch of the spool is noted before it is read, in it each frame
-while it is understood, and the note is removed once all is stored, or the attempt has failed with the process alive.
+be the first one again after every restart. So each stretch of the spool is noted before it is read, in it each few
+frames while they are understood, and the note is removed once all is stored, or the attempt has failed with the process
+alive.
 Whoever finds a note after a start knows where a controller died. Most die of something else, so that only a frame at
 which one has died twice is suspected:
 
 * once: the frames of the stretch are read and stored one by one, each with a note of its own;
-* twice at the same frame, while it was understood or stored by itself: it is poison, and is stored as it came;
+* twice at the same frame, the second time while it was understood or stored by itself: it is poison, and is stored as
+  it came;
 * a third time, while it was stored as it came: only its beginning is stored, and it is set aside in a file.
 
-A note is one write into the page cache for each transaction, and a short one for each frame: it has to survive the
-process, not the machine.
+A note is one write into the page cache for each transaction, and a short one for each few frames (one for each took
+4 µs of ingest's 100 a frame): it has to survive the process, not the machine.
 """
 
 from __future__ import annotations
@@ -30,9 +32,11 @@ __all__ = ["NOTE_FILE", "Attempts", "ReadCaution"]
 
 NOTE_FILE: Final = "reading.json"
 """In the spool's directory: what is being read."""
-_AT: Final = b'{"at":%20d,"note":%b}'
+_AT: Final = b'{"at":%20d,"since":%20d,"note":%b}'
 _AT_DIGITS: Final = 6
-"""Where in the file the end of the frame stands that is being understood, 20 digits wide; 0 between frames."""
+"""Where in the file the end of the frames stands that are being understood, 20 digits wide; 0 between them."""
+_NUMBERS: Final = b'%20d,"since":%20d'
+"""What is written there, with where they begin."""
 
 
 class ReadCaution(IntEnum):
@@ -61,7 +65,9 @@ class _Note:
     alone: bool
     """It is one frame."""
     suspect: int = 0
-    """End of the frame at which a controller died; 0: it is not known which it was."""
+    """End of the frame at which a controller died, or of the last of a few; 0: it is not known where it was."""
+    since: int = 0
+    """Where the first of them begins."""
     deaths: int = 0
     """How many died at that frame."""
 
@@ -92,20 +98,20 @@ class Attempts:
         if near and found is not None:
             note = _Note(
                 writer=writer, segment=segment, start=start, end=end, until=found.until, alone=alone,
-                suspect=found.suspect, deaths=found.deaths,
+                suspect=found.suspect, since=found.since, deaths=found.deaths,
             )  # fmt: skip
         with suppress(OSError):
             if self._file is None:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            text = _AT % (0, orjson.dumps(asdict(note)))
+            text = _AT % (0, 0, orjson.dumps(asdict(note)))
             os.pwrite(self._file, text, 0)
             os.ftruncate(self._file, len(text))
 
-    def understand(self, end: int) -> None:
-        """Note that the frame that ends there is being understood; 0: that none is any more."""
+    def understand(self, since: int, end: int) -> None:
+        """Note that the frames from `since` to `end` are being understood; (0, 0): that none are any more."""
         if self._file is not None:
             with suppress(OSError):
-                os.pwrite(self._file, b"%20d" % end, _AT_DIGITS)
+                os.pwrite(self._file, _NUMBERS % (end, since), _AT_DIGITS)
 
     def done(self) -> None:
         """All that was noted is stored, or the attempt has failed in a way that one can live with."""
@@ -119,9 +125,12 @@ class Attempts:
         """The stretch at which an earlier controller died, with that death."""
         try:
             found = orjson.loads(self._path.read_bytes())
-            note, at = _Note(**found["note"]), int(found["at"])
-        except (OSError, TypeError, ValueError, KeyError):  # none, or the machine went down with it
+            at = int(found["at"])
+            since = int(found.get("since", at - 1))  # earlier versions noted one frame, by its end
+            note = _Note(**{"since": found["note"].get("suspect", 0) - 1, **found["note"]})
+        except (OSError, TypeError, ValueError, KeyError, AttributeError):  # none, or the machine went down with it
             return None
-        suspect = at or (note.end if note.alone else 0)
-        deaths = 1 + (note.deaths if suspect == note.suspect else 0) if suspect else 0
-        return _Note(**{**asdict(note), "suspect": suspect, "deaths": deaths})
+        suspect, since = (at, since) if at else (note.end, note.start) if note.alone else (0, 0)
+        again = note.since < suspect <= note.suspect
+        deaths = 1 + (note.deaths if again else 0) if suspect else 0
+        return _Note(**{**asdict(note), "suspect": suspect, "since": since, "deaths": deaths})

@@ -53,12 +53,14 @@ REJECTED_FILE: Final = "rejected.frames"
 """In the spool's directory: frames that the store refused in any form, as `proxy.spool.frames` has them."""
 _MAX_BACKOFF_S: Final = 10.0
 _SLICE: Final = 250
+_NOTED: Final = 16
+"""Frames that are noted with one write as being understood."""
 _MOST_BYTES: Final = 8 << 20
 """Of bodies, decoded, in one transaction; one record more, and it is committed. Texts and packed copies of them make it
 some five times as much memory."""
 _ASIDE_BYTES: Final = 64 << 10
 _FULL_BYTES: Final = 2 << 20
-"""The reader hands out about 4 MiB at a time; a batch of this size means that there is more."""
+"""The reader hands out 2.5 to 8 MiB at a time; a batch of this size means that there is more."""
 _PARKED_EVERY_S: Final = 60.0
 _ASKED_EVERY_S: Final = 2.0
 """The database is asked so often whether it still has what was stored."""
@@ -77,9 +79,10 @@ class RoundListener(Protocol):
     def __call__(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
-    """One frame of a batch, understood: its record, votes or answer, and where reading goes on behind it."""
+    """One frame of a batch, understood: its record, votes or answer, and where reading goes on behind it. Not frozen,
+    as NewRecord."""
 
     frame: Frame
     end: int
@@ -339,14 +342,16 @@ class Ingestor:
         """Some frames of the batch, from `start` on and before `stop`, until they are `most_bytes`. In a thread: one
         large stream must not hold up the event loop."""
         entries: list[_Entry] = []
-        for at in range(start, min(stop, start + _SLICE)):
-            attempts.understand(batch.ends[at])
+        stop = min(stop, start + _SLICE)
+        for at in range(start, stop):
+            if (at - start) % _NOTED == 0:
+                attempts.understand(batch.ends[at - 1] if at else batch.start, batch.ends[min(at + _NOTED, stop) - 1])
             entry = self._entry(batch, batch.frames[at], batch.ends[at])
             entries.append(entry)
             most_bytes -= entry.weight
             if most_bytes <= 0:
                 break
-        attempts.understand(0)
+        attempts.understand(0, 0)
         return entries
 
     def _entry(self, batch: SpoolBatch, frame: Frame, end: int) -> _Entry:

@@ -98,6 +98,7 @@ class Interpreter:
         """What redaction left nothing of: its words stand in the record, and are nobody's."""
         partial = answered.cut or "response" in lost or (not frame.response and meta["sb"] > 0)
         broken_off = meta["out"] != _OK
+        key, key_source, parsed = self._key(frame)
         found = extract(
             CapturedExchange(
                 target=meta["p"],
@@ -108,6 +109,7 @@ class Interpreter:
                 response_type=response_headers.get("content-type", ""),
                 request_cut=asked.cut or "request" in lost or broken_off,
                 response_cut=partial or broken_off,
+                parsed=None if "request" in lost else parsed,
             ),
             self._pointers,
         )
@@ -123,7 +125,6 @@ class Interpreter:
         if checked is not None and text is not None:
             languages = meta.get("exp") is not None and compares_languages(meta["id"])
             behaviour = behaviour_of(found, text, checked.reasons, languages=languages)
-        key, key_source = self._key(frame)
         user, conversation = self._user(meta, key, found), self._conversation(meta, found)
         kind = self._kind(request_headers, found)
         shown, thread = _NOT_LOOKED_AT, None
@@ -181,19 +182,19 @@ class Interpreter:
         except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
             return None
 
-    def _key(self, frame: Frame) -> tuple[int | None, StickySource]:
+    def _key(self, frame: Frame) -> tuple[int | None, StickySource, Any]:
         """The sticky key's hash, None where there is no key, and who says so. Where the gateway did not have to know
-        it, it is looked for here, as it would have been there."""
+        it, it is looked for here, as it would have been there; what its body was parsed to is the third."""
         meta = frame.meta
         if "key" in meta:
-            return meta["key"], _SOURCES[meta["src"]]
+            return meta["key"], _SOURCES[meta["src"]], None
         headers, in_head = meta["rh"], _IN_HEAD if "conv" in meta else None
         body = NamingBody(frame.request, headers.get("content-type", ""), headers.get("content-encoding"), self._limit)
         key = body.user(self._sticky, in_head)
         if key is None or self._user_hash is None:
-            return None, StickySource.RANDOM
+            return None, StickySource.RANDOM, body.document
         name, source = key
-        return (meta["conv"] if name is in_head else self._user_hash(name)), source
+        return (meta["conv"] if name is in_head else self._user_hash(name)), source, body.document
 
     def _user(self, meta: dict[str, Any], key: int | None, found: Extraction) -> int | None:
         """The sticky key's hash; outside of an experiment else the user that a pointer finds in the body.

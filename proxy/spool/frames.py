@@ -53,10 +53,10 @@ class TornFrameError(ValueError):
     """Bytes that are no whole frame: the end of a segment whose writer was killed, or damage."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
     """One decoded frame. `meta` is the JSON object (any JSON, in one that is not ours); the blobs are empty where
-    nothing was captured."""
+    nothing was captured. Nobody changes one; not frozen, for it is made for every record."""
 
     kind: int
     meta: Any
@@ -73,20 +73,25 @@ def encode_frame(kind: int, meta: Any, request: bytes | bytearray = b"", respons
 
 def decode_payload(payload: bytes) -> Frame:
     """The frame in `payload`; raises TornFrameError where the parts do not add up."""
-    if len(payload) < _PARTS.size:
+    return _decode(payload, 0, len(payload))
+
+
+def _decode(data: bytes, start: int, end: int) -> Frame:
+    """The frame whose payload stands there in `data`. Its parts alone are copied: of a stream they are 20 KB."""
+    if end - start < _PARTS.size:
         raise TornFrameError("a frame is shorter than its lengths")
-    kind, n_facts, n_request, n_response = _PARTS.unpack_from(payload)
-    start = _PARTS.size
-    if start + n_facts + n_request + n_response != len(payload):
+    kind, n_facts, n_request, n_response = _PARTS.unpack_from(data, start)
+    facts_at = start + _PARTS.size
+    request_at = facts_at + n_facts
+    response_at = request_at + n_request
+    if response_at + n_response != end:
         raise TornFrameError("the parts of a frame do not add up to its length")
-    facts_end = start + n_facts
-    request_end = facts_end + n_request
-    facts = payload[start:facts_end]
+    facts = data[facts_at:request_at]
     try:
         meta = unpack_facts(facts) if is_packed(facts) else orjson.loads(facts)
     except ValueError as exc:  # orjson.JSONDecodeError is one
         raise TornFrameError(f"unreadable frame: {exc}") from exc
-    return Frame(kind, meta, payload[facts_end:request_end], payload[request_end:])
+    return Frame(kind, meta, data[request_at:response_at], data[response_at:end])
 
 
 def frame_end(data: bytes, offset: int, seal: Seal = UNSEALED, at: int = 0) -> int | None:
@@ -117,7 +122,7 @@ def iter_frames(data: bytes) -> list[tuple[Frame, int]]:
     seal = seal_in(data[:HEAD_BYTES]) or UNSEALED
     offset = seal.begins
     while (end := frame_end(data, offset, seal)) is not None:
-        frames.append((decode_payload(data[offset + seal.size : end]), end))
+        frames.append((_decode(data, offset + seal.size, end), end))
         offset = end
     return frames
 
@@ -187,7 +192,7 @@ def scan(data: bytes, *, max_frames: int, final: bool, seal: Seal = UNSEALED, at
         try:
             end = frame_end(data, found.offset, seal, at)
             if end is not None:
-                found.frames.append(decode_payload(data[found.offset + seal.size : end]))
+                found.frames.append(_decode(data, found.offset + seal.size, end))
                 found.ends.append(end)
                 found.offset = end
                 continue

@@ -46,7 +46,13 @@ from proxy.spool.seals import HEAD_BYTES, UNSEALED, Seal, seal_in
 
 __all__ = ["SpoolBatch", "SpoolReader", "SpoolUsage"]
 
-_WINDOW: Final = 4 << 20
+_WINDOW: Final = 8 << 20
+"""Most that is read of a file at a time. Streams are 10 to 20 KB each, and a transaction costs 5 ms whatever is in it:
+with half of this, ingest of streams takes 5 % more."""
+_LEAST: Final = 5 << 19
+"""What is read of it at least, for whoever takes a whole batch: more than shows that there is more behind it."""
+_LOOK: Final = 64 << 10
+"""What is read for the first frame alone."""
 _ROUND_BYTES: Final = 16 << 20
 """Of all writers together, in one round."""
 
@@ -105,6 +111,8 @@ class SpoolReader:
         """The writer that was read last when a round ended early; the next round begins behind it."""
         self._wiped: dict[tuple[str, int], int] = {}
         """Up to where a segment was overwritten."""
+        self._frame_bytes: dict[str, int] = {}
+        """Of each writer, how long the frames were that were read last: how much of a file a batch will be."""
         self._unread: OSError | None = None
         self._untidied: OSError | None = None
         self._astray: dict[str, tuple[int, int]] = {}
@@ -133,7 +141,7 @@ class SpoolReader:
         """At most one batch per writer: the frames behind its position, a segment and an offset.
 
         A writer without a position is read from its first segment. Batches hold at most `max_frames` frames and
-        about 4 MiB (or one frame that is larger), and together about 16 MiB: then the other writers come first next
+        about 8 MiB (or one frame that is larger), and together about 16 MiB: then the other writers come first next
         time. An empty list: nothing new. A writer that cannot be read holds up no other: OSError is raised where
         nothing else is to be read.
         """
@@ -165,8 +173,9 @@ class SpoolReader:
         self._untidied = None
         for writer in {*self.writers(), *positions}:
             try:
-                if self._let_go(writer, positions.get(writer, (0, 0))) and writer in positions:
-                    gone.append(writer)
+                if self._let_go(writer, positions.get(writer, (0, 0))):
+                    self._frame_bytes.pop(writer, None)
+                    gone += [writer] if writer in positions else []
             except FileNotFoundError:  # removed meanwhile
                 continue
             except OSError as exc:
@@ -355,8 +364,10 @@ class SpoolReader:
         max_frames: int,
     ) -> SpoolBatch | None:
         """The frames of one segment from `start` on; None where there are none (yet, or any more)."""
+        window = max(_LEAST, min(_WINDOW, self._frame_bytes.get(writer, _WINDOW) * max_frames))
+        path = self._root / writer / segment_name(number)
         try:
-            found, begin = _scan_file(self._root / writer / segment_name(number), number, start, finished, max_frames)
+            found, begin = _scan_file(path, number, start, finished, max_frames, window)
         except FileNotFoundError:
             return None
         if begin + found.offset <= start or (not found.offset and not finished):
@@ -365,6 +376,8 @@ class SpoolReader:
             self._damaged.add((writer, number))
             _log.error("spool %s, segment %d: %d unreadable bytes skipped; the file is kept as *%s",
                        writer, number, found.skipped, DAMAGED)  # fmt: skip
+        if found.frames:
+            self._frame_bytes[writer] = found.offset * 5 // 4 // len(found.frames)
         return SpoolBatch(
             writer=writer,
             frames=tuple(found.frames),
@@ -407,10 +420,9 @@ class SpoolReader:
         return pending, first_at
 
 
-def _scan_file(path: Path, number: int, start: int, finished: bool, max_frames: int) -> tuple[Scan, int]:
-    """Scan a window of the file; a wider one while that holds not even one whole frame. Returns where it begins, too:
-    behind the head of the segment."""
-    size = _WINDOW
+def _scan_file(path: Path, number: int, start: int, finished: bool, max_frames: int, size: int) -> tuple[Scan, int]:
+    """Scan a window of the file, of `size`; a wider one while that holds not even one whole frame. Returns where it
+    begins, too: behind the head of the segment."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         head = os.pread(descriptor, HEAD_BYTES, 0)
@@ -438,7 +450,7 @@ def _wanted(data: bytes, size: int, seal: Seal) -> int:
 
 
 def _first_frame_at(path: Path, number: int, start: int) -> float | None:
-    frames = _scan_file(path, number, start, finished=False, max_frames=1)[0].frames
+    frames = _scan_file(path, number, start, finished=False, max_frames=1, size=_LOOK)[0].frames
     arrived_us = frames[0].meta.get("t") if frames else None
     return arrived_us / 1e6 if isinstance(arrived_us, int) else None
 

@@ -7,6 +7,8 @@ names the same user.
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 
 from proxy.users.body_watch import Watch
@@ -20,10 +22,12 @@ __all__ = ["NamingBody"]
 class NamingBody:
     """One of a request with these headers; unpacked, `limit` bytes of it are read at most."""
 
-    __slots__ = ("_data", "_encoding", "_kind", "_limit")
+    __slots__ = ("_data", "_encoding", "_kind", "_limit", "document")
 
     def __init__(self, data: bytes | bytearray, content_type: str, content_encoding: str | None, limit: int) -> None:
         self._data = data
+        self.document: Any = None
+        """The JSON value that the data is, as it came, once it has been parsed; who goes on reading need not again."""
         self._kind = content_type
         self._encoding = content_encoding
         self._limit = limit
@@ -57,6 +61,8 @@ class NamingBody:
         if too_many_brackets(data):
             return None
         document: object = orjson.loads(data)
+        if self._encoding is None:
+            self.document = document
         return document
 
     def _watched(self, sticky: StickySources, *, user_known: bool) -> Watch:

@@ -21,9 +21,11 @@ from typing import Any
 import orjson
 
 from policies.records import Arm, Outcome, StickySource
-from proxy.store.tables.values import BodyPayload, NewRecord, NewVote
+from proxy.store.ingest.facts import flags_of
+from proxy.store.tables.columns import columns_to_insert
+from proxy.store.tables.values import BodyPayload, NewRecord, NewVote, RecordFlag
 
-__all__ = ["exchange", "exchanges", "new_id", "sentences", "vote"]
+__all__ = ["exchange", "exchanges", "new_id", "row_of", "sentences", "vote"]
 
 _SYSTEM = "You are the assistant of a small hardware shop. Answer briefly, in plain English, and say so when unsure."
 
@@ -154,3 +156,9 @@ def _response(provider_id: str, answer: str, at_us: int, tokens: tuple[int, int]
             "prompt_logprobs": None,
         }
     )
+
+
+def row_of(record: NewRecord, flags: RecordFlag | None = None, *, body: int | None = None) -> dict[str, Any]:
+    """The row of `records` that is made of it."""
+    flags = flags_of(record) if flags is None else flags
+    return {name: value for name, [value] in columns_to_insert([record], [flags], [body]).items()}

@@ -115,18 +115,17 @@ def trusts(attempts: Attempts) -> list[ReadCaution]:
 def test_what_may_be_read_after_each_death_at_one_frame(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path)
     attempts.begin("w", 1, 0, 300, alone=False)
-    attempts.understand(100)
-    attempts.understand(200)
+    attempts.understand(0, 200)
     assert trusts(attempts) == [ReadCaution.READ] * 4
-    attempts = Attempts(tmp_path)  # it died at the second
+    attempts = Attempts(tmp_path)  # it died at one of the first two
     assert trusts(attempts) == [ReadCaution.ALONE, ReadCaution.ALONE, ReadCaution.ALONE, ReadCaution.READ]
     assert attempts.trust("w", 2, 100, 200) is attempts.trust("v", 1, 100, 200) is ReadCaution.READ
     attempts.begin("w", 1, 0, 100, alone=True)
-    attempts.understand(100)
-    attempts.understand(0)
+    attempts.understand(0, 100)
+    attempts.understand(0, 0)
     attempts.begin("w", 1, 100, 200, alone=True)
-    attempts.understand(200)
-    attempts = Attempts(tmp_path)  # and again
+    attempts.understand(100, 200)
+    attempts = Attempts(tmp_path)  # and again, at the second
     assert trusts(attempts) == [ReadCaution.READ, ReadCaution.RAW, ReadCaution.ALONE, ReadCaution.READ]
     attempts.begin("w", 1, 100, 200, alone=True)
     attempts = Attempts(tmp_path)
@@ -140,8 +139,8 @@ def test_controllers_that_die_of_something_else_cost_no_frame(tmp_path: Path) ->
     """While a stretch is stored nobody knows which frame it was; and then at another one each time."""
     attempts = Attempts(tmp_path)
     attempts.begin("w", 1, 0, 300, alone=False)
-    attempts.understand(300)
-    attempts.understand(0)  # all is understood, and being stored
+    attempts.understand(200, 300)
+    attempts.understand(0, 0)  # all is understood, and being stored
     for start, end in FRAMES[:3]:
         attempts = Attempts(tmp_path)
         assert ReadCaution.RAW not in trusts(attempts)
@@ -152,10 +151,28 @@ def test_controllers_that_die_of_something_else_cost_no_frame(tmp_path: Path) ->
     assert trusts(Attempts(tmp_path))[2] is ReadCaution.RAW
 
 
+@pytest.mark.parametrize(("place", "caution"), [(0, ReadCaution.RAW), (1, ReadCaution.RAW), (2, ReadCaution.ALONE)])
+def test_whichever_of_the_first_few_kills_again_is_poison(tmp_path: Path, place: int, caution: ReadCaution) -> None:
+    attempts = Attempts(tmp_path)
+    attempts.begin("w", 1, 0, 400, alone=False)
+    attempts.understand(0, 200)
+    attempts = Attempts(tmp_path)
+    attempts.begin("w", 1, *FRAMES[place], alone=True)
+    attempts.understand(*FRAMES[place])
+    assert trusts(Attempts(tmp_path))[place] is caution
+
+
+def test_a_note_of_an_earlier_version_is_understood(tmp_path: Path) -> None:
+    note = {"writer": "w", "segment": 1, "start": 0, "end": 100, "until": 400, "alone": True}
+    for suspect, caution in ((100, ReadCaution.RAW), (300, ReadCaution.ALONE)):
+        (tmp_path / NOTE_FILE).write_text(json.dumps({"at": 100, "note": {**note, "suspect": suspect, "deaths": 1}}))
+        assert trusts(Attempts(tmp_path))[0] is caution
+
+
 def test_a_note_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path / "gone")
     attempts.begin("w", 1, 0, 300, alone=False)
-    attempts.understand(100)
+    attempts.understand(0, 100)
     attempts.done()
 
 

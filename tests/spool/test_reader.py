@@ -118,6 +118,26 @@ def test_writers_are_read_side_by_side(tmp_path: Path) -> None:
         writer.close()
 
 
+def test_a_batch_that_is_not_full_shows_by_its_bytes_that_there_is_more(tmp_path: Path) -> None:
+    """How much is read at a time follows from how long the frames were: that these are longer must hold up nothing."""
+    writer = SpoolWriter(tmp_path, SpoolConfig())
+    reader = SpoolReader(tmp_path)
+    writer.append(frame(0))
+    (batch,) = reader.poll({}, max_frames=1000)
+    blob = bytes(5000)
+    for n in range(1, 1001):
+        writer.append(frame(n, blob))
+    seen = numbers(batch.frames)
+    (batch,) = reader.poll({batch.writer: (batch.segment, batch.offset)}, max_frames=1000)
+    assert batch.offset - batch.start > 2 << 20
+    while len(seen) < 1001:
+        seen += numbers(batch.frames)
+        found = reader.poll({batch.writer: (batch.segment, batch.offset)}, max_frames=1000)
+        batch = found[0] if found else batch
+    assert seen == list(range(1001))
+    writer.close()
+
+
 def test_a_frame_larger_than_the_window_is_read_whole(tmp_path: Path) -> None:
     writer = SpoolWriter(tmp_path, SpoolConfig())
     large = random.Random(1).randbytes(9_000_000)

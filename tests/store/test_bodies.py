@@ -7,8 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.store.ingest.bodies import grouped
-from proxy.store.ingest.packing import Search, pack, unpack
-from proxy.store.tables.keys import BLOCK_RECORDS, block_floor, block_key, id_floor, id_of_block, id_time_us
+from proxy.store.ingest.packing import Search, in_blocks, joined, pack, split, unpack
+from proxy.store.tables.keys import (
+    BLOCK_RECORDS,
+    DAY_US,
+    block_floor,
+    block_key,
+    day_of,
+    id_floor,
+    id_of_block,
+    id_time_us,
+)
 from proxy.store.tables.values import BodyPayload
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -79,3 +88,18 @@ def test_block_keys_are_in_order_of_time(at_us: int, tail: int) -> None:
 
 def test_places_are_grouped_by_block() -> None:
     assert grouped([128, 130, None, 64, 130]) == {128: {0, 2}, 64: {0}}
+
+
+PACKED = st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=9), st.sampled_from([1, 70_000])), max_size=200)
+
+
+@given(PACKED)
+def test_blocks_hold_neighbours_of_one_day(bodies: list[tuple[int, bytes, int]]) -> None:
+    ids = [id_floor(day * DAY_US + at * 1000) for at, (day, _, _) in enumerate(sorted(bodies))]
+    packed = [(name, body * times) for name, (_, body, times) in zip(ids, sorted(bodies), strict=True)]
+    blocks = in_blocks(packed)
+    assert [one for block in blocks for one in block] == packed
+    assert all(split(joined([body for _, body in block])) == [body for _, body in block] for block in blocks)
+    assert all(len(block) <= BLOCK_RECORDS and len({day_of(name) for name, _ in block}) == 1 for block in blocks)
+    assert all(len(block) == 1 or sum(len(body) for _, body in block) <= 256 * 1024 for block in blocks)
+    assert len(blocks) <= 4 + len(packed) // BLOCK_RECORDS + sum(len(body) for _, body in packed) // (128 * 1024)

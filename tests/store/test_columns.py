@@ -26,7 +26,6 @@ from proxy.store.tables.columns import (
     Enumerated,
     RecordColumn,
     from_frame,
-    row_to_insert,
     values_of_row,
 )
 from proxy.store.tables.schema import records
@@ -34,7 +33,7 @@ from proxy.store.tables.values import NewRecord, RecordFlag, RecordRow
 from proxy.web.documents import parse_filter, row_document
 from proxy.wire.extract import dispatch
 from proxy.wire.extract.model import TokenCounts
-from tests.harness.exchanges import exchange
+from tests.harness.exchanges import exchange, row_of
 from tests.harness.pages import ROOT
 from tests.harness.records_page import PAGE, replaced
 
@@ -126,7 +125,7 @@ def test_a_record_reads_as_it_was_inserted(
             not column.required}  # fmt: skip
     changed = free | {"arm": arm, "outcome": outcome, "key_source": source, "status": status, "quality": seconds}
     record = exchange(10**15, random.Random(1), **changed)
-    row = row_to_insert(record, flags_of(record), 7)
+    row = row_of(record, body=7)
     assert row.keys() == {column.name for column in records.c}
     back = values_of_row(Row(row))
     assert back["outcome"] is outcome.with_status(status)
@@ -193,4 +192,4 @@ def test_columns_can_be_asked_for_by_an_exact_value(tmp_path: Path) -> None:
 
 def test_flags_are_kept_as_one_number() -> None:
     record = exchange(10**15, random.Random(1), flags=RecordFlag.STREAMED)
-    assert row_to_insert(record, RecordFlag.STREAMED | RecordFlag.SAMPLE, None)["flags"] == 66
+    assert row_of(record, RecordFlag.STREAMED | RecordFlag.SAMPLE)["flags"] == 66

@@ -95,6 +95,8 @@ def test_the_same_request_is_the_same_users(
     if expected is not None:
         assert found.user_hash == hashed(expected[0])
     assert interpreter.user_of(frame) == (None if expected is None else hashed(expected[0]))
+    frame.meta.update(key=found.user_hash, src=found.key_source.value)
+    assert interpreter.record(frame) == found, "looking for the user has changed what is read"
 
 
 def ask(body: bytes, *lines: bytes) -> bytes:

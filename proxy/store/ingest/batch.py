@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.kinds import TASK
 from proxy.store.engine.database import Database
-from proxy.store.engine.dialect import any_of, insert_all, insert_new
+from proxy.store.engine.dialect import among, insert_all, insert_new, known
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest import conversations, external, judgements, namesakes, signals, statistics, votes
 from proxy.store.ingest.answers import insert_answers
@@ -26,7 +26,7 @@ from proxy.store.ingest.parked import forget_parked
 from proxy.store.ingest.spools import advance
 from proxy.store.ingest.tags import names_of
 from proxy.store.tables import partitions
-from proxy.store.tables.columns import row_to_insert
+from proxy.store.tables.columns import columns_to_insert
 from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
 from proxy.store.tables.schema import aliases, bodies, deleted_users, records, scores
 from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewAnswer, NewRecord, NewVote
@@ -160,10 +160,8 @@ async def _apply(
 async def _unknown(connection: AsyncConnection, incoming: Sequence[NewRecord]) -> list[NewRecord]:
     if not incoming:
         return []
-    ids = [record.id for record in incoming]
-    query = sa.select(records.c.id).where(any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1]))
-    known = set(await connection.scalars(query))
-    return [record for record in incoming if record.id not in known]
+    stored = await known(connection, records.c.id, [record.id for record in incoming])
+    return [record for record in incoming if record.id not in stored] if stored else list(incoming)
 
 
 async def _without_deleted_users(connection: AsyncConnection, new: list[NewRecord]) -> list[NewRecord]:
@@ -188,10 +186,10 @@ async def _votes_kept(connection: AsyncConnection, votes: Sequence[NewVote]) -> 
 
 async def _gone(connection: AsyncConnection, users: Iterable[int | None]) -> dict[int | None, int]:
     """Those of the users who were deleted, and when."""
-    known = {user for user in users if user is not None}
-    if not known:
+    named = {user for user in users if user is not None}
+    if not named:
         return {}
-    query = sa.select(deleted_users).where(any_of(connection, deleted_users.c.user_hash, list(known)))
+    query = sa.select(deleted_users).where(among(connection, deleted_users.c.user_hash, list(named)))
     return {row.user_hash: row.at_us for row in await connection.execute(query)}
 
 
@@ -223,14 +221,11 @@ async def _insert(
     facts: Mapping[str, RecordFacts],
     places: Mapping[str, int],
 ) -> None:
-    await insert_all(
-        connection, records, [row_to_insert(record, facts[record.id].flags, places.get(record.id)) for record in new]
-    )
-    await insert_new(
-        connection,
-        aliases,
-        [{"hash": hashed, "id": r.id} for r in new for hashed in _alias_hashes(r)],
-    )
+    flags = [facts[record.id].flags for record in new]
+    await insert_all(connection, records, columns_to_insert(new, flags, [places.get(record.id) for record in new]))
+    named = [(hashed, record.id) for record in new for hashed in _alias_hashes(record)]
+    hashes, ids = [hashed for hashed, _ in named], [record_id for _, record_id in named]
+    await insert_new(connection, aliases, {"hash": hashes, "id": ids})
     await insert_new(
         connection,
         scores,

@@ -1,17 +1,21 @@
-"""One body as bytes, not yet compressed: request, response, and facts that point into the two where they can. Pure."""
+"""One body as bytes, not yet compressed: request, response, and facts that point into the two where they can; and how
+many of them are put together into blocks. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Any, Final
 
 import orjson
 
+from proxy.store.tables.keys import BLOCK_RECORDS, day_of
 from proxy.store.tables.values import BodyPayload
 
-__all__ = ["Search", "pack", "unpack"]
+__all__ = ["Search", "in_blocks", "joined", "pack", "split", "unpack"]
 
+_COUNT: Final = Struct("<I")
+_BLOCK_BYTES: Final = 256 * 1024
 _PARTS: Final = Struct("<III")
 _SHORT: Final = 24
 """Characters from which a text is worth looking up in the body it came from."""
@@ -66,6 +70,39 @@ def unpack(data: bytes) -> BodyPayload:
         error=facts[9],
         tags=facts[10],
     )
+
+
+def in_blocks(packed: Sequence[tuple[str, bytes]]) -> list[Sequence[tuple[str, bytes]]]:
+    """Runs of records, given with their ids in order, that go into one block each: neighbours of one day, so that a day
+    can be dropped by itself."""
+    found: list[Sequence[tuple[str, bytes]]] = []
+    begin = size = day = 0
+    one_day = bool(packed) and day_of(packed[0][0]) == day_of(packed[-1][0])
+    for at, (record_id, body) in enumerate(packed):
+        full = at - begin == BLOCK_RECORDS or size + len(body) > _BLOCK_BYTES
+        if at > begin and (full or not (one_day or day_of(record_id) == day)):
+            found.append(packed[begin:at])
+            begin, size = at, 0
+        if at == begin:
+            day = day_of(record_id)
+        size += len(body)
+    return [*found, packed[begin:]] if packed else found
+
+
+def joined(packed: Sequence[bytes]) -> bytes:
+    """A block, not yet compressed: how many bodies there are, how long each is, and the bodies."""
+    return b"".join((_COUNT.pack(len(packed)), *[_COUNT.pack(len(data)) for data in packed], *packed))
+
+
+def split(block: bytes) -> list[bytes]:
+    """The inverse of `joined`."""
+    (count,) = _COUNT.unpack_from(block)
+    start = _COUNT.size * (1 + count)
+    packed = []
+    for (length,) in _COUNT.iter_unpack(block[_COUNT.size : start]):
+        packed.append(block[start : start + length])
+        start += length
+    return packed
 
 
 class Search:

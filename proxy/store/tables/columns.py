@@ -8,7 +8,7 @@ test says which is missing), and the place that its value comes from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -29,8 +29,8 @@ __all__ = [
     "SHOWN",
     "Enumerated",
     "RecordColumn",
+    "columns_to_insert",
     "from_frame",
-    "row_to_insert",
     "values_of_row",
 ]
 
@@ -237,15 +237,20 @@ def from_frame(meta: Mapping[str, Any]) -> dict[str, Any]:
     return taken
 
 
-def row_to_insert(record: NewRecord, flags: RecordFlag, body: int | None) -> dict[str, Any]:
-    """The row of `records`; `body` is where its body is, `flags` what the store makes of the record's own."""
-    row = dict(zip(_PLAIN, _take(record), strict=True))
+def columns_to_insert(
+    records: Sequence[NewRecord], flags: Sequence[RecordFlag], bodies: Sequence[int | None]
+) -> dict[str, Sequence[Any]]:
+    """The values of the columns of `records`, for these records; `bodies` says where the body of each is, `flags` what
+    the store makes of its own. Column by column, which takes a third of what a dictionary per record does."""
+    if not records:
+        return {}
+    columns: dict[str, Sequence[Any]] = dict(zip(_PLAIN, zip(*map(_take, records), strict=True), strict=True))
     for name, to_sql in _CODED:
-        row[name] = to_sql(getattr(record, name))
-    row["flags"] = int(flags)
-    row["feedback"] = row["judged"] = None
-    row["body"] = body
-    return row
+        columns[name] = list(map(to_sql, map(attrgetter(name), records)))
+    columns["flags"] = [flag.value for flag in flags]
+    columns["feedback"] = columns["judged"] = [None] * len(records)
+    columns["body"] = bodies
+    return columns
 
 
 def values_of_row(row: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,6 +10,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 __all__ = ["BigKey", "Code", "RecordId", "Words"]
+
+Binds = Callable[[Sequence[Any]], Sequence[Any]]
+"""As `proxy.store.engine.binding` asks for it."""
 
 
 class RecordId(TypeDecorator[str]):
@@ -24,6 +28,12 @@ class RecordId(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
         """Hex to the driver's form; asyncpg reads hex by itself, and faster than Python makes a UUID of it."""
         return value if value is None or dialect.name == "postgresql" else bytes.fromhex(value)
+
+    def binds(self, dialect: Dialect) -> Binds | None:
+        """The same for many."""
+        if dialect.name == "postgresql":
+            return None
+        return lambda values: [None if value is None else bytes.fromhex(value) for value in values]
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
         """The database's form to hex."""
@@ -41,6 +51,12 @@ class Words(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Without NUL."""
         return value.replace("\x00", "") if value is not None else None
+
+    def binds(self, dialect: Dialect) -> Binds:
+        """The same for many."""
+        return lambda values: [
+            value if value is None or "\x00" not in value else value.replace("\x00", "") for value in values
+        ]
 
 
 class Code(TypeDecorator[str]):
@@ -61,6 +77,11 @@ class Code(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """The code of a known word."""
         return self._codes.get(value, value.replace("\x00", "")) if value is not None else None
+
+    def binds(self, dialect: Dialect) -> Binds:
+        """The same for many."""
+        code = self._codes.get
+        return lambda values: [value if value is None else code(value) or value.replace("\x00", "") for value in values]
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         """The word of a code."""

@@ -150,7 +150,7 @@ def _is_stream(content_type: str) -> bool:
 
 def _request(exchange: CapturedExchange) -> tuple[Any, bool]:
     """The JSON value that the request is (None: none), and whether it claims to be one and cannot be read."""
-    value = _json(exchange.request, exchange.request_type)
+    value = _json(exchange.request, exchange.request_type, exchange.parsed)
     if value is _CROWD or (len(exchange.request) > _MAX_TURNS and _is_crowd(value, _TURNS)):
         return None, True
     if value is not None or exchange.request_cut:
@@ -173,12 +173,15 @@ def _response(exchange: CapturedExchange) -> _Body:
     return _Body(unread=is_json(kind) and body not in (b"", b"null") and not exchange.response_cut)
 
 
-def _json(body: bytes, content_type: str) -> Any:
-    """The JSON value that `body` is, whatever its type claims (curl sends JSON as a form); None where it is none."""
+def _json(body: bytes, content_type: str, parsed: Any = None) -> Any:
+    """The JSON value that `body` is, whatever its type claims (curl sends JSON as a form); None where it is none.
+    `parsed` is that value, where somebody has parsed it."""
     if not (body[:1] in (b"{", b"[") or is_json(content_type) or body[:64].lstrip(_BEFORE_JSON)[:1] in (b"{", b"[")):
         return None
     if crowded(body):
         return _CROWD
+    if parsed is not None:
+        return parsed
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

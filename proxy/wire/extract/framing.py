@@ -82,6 +82,8 @@ def framing_of(body: bytes, content_type: str) -> Framing | None:
     """How `body` holds events; None where it is no stream."""
     if is_frames(content_type) or begins_frames(body):
         return FRAMES
+    if body.startswith(b"data:") and is_event_stream(content_type):
+        return EVENTS  # nearly every stream
     if begins_array(body):
         return ARRAY
     first = body[:_HEAD].removeprefix(_MARK).lstrip(_BLANK)[:1]

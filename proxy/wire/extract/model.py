@@ -28,9 +28,12 @@ Reader = Callable[[dict[str, Any], dict[str, Any]], Conversation]
 """From a request and its response, any two JSON objects, to the conversation; raises nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CapturedExchange:
-    """One exchange with its content encodings undone (see `proxy.wire.decode`). The bodies may be cut."""
+    """One exchange with its content encodings undone (see `proxy.wire.decode`). The bodies may be cut.
+
+    Nobody changes one; not frozen, as Extraction.
+    """
 
     target: str
     """The raw request target: path and query."""
@@ -46,6 +49,8 @@ class CapturedExchange:
     """The request is not all there (the copy was cut, or its connection): what breaks off is no fault of its own."""
     response_cut: bool = False
     """The same of the response."""
+    parsed: Any = field(default=None, repr=False)
+    """The JSON value that the request is by the strict reading, where it has been parsed already; None: it was not."""
 
 
 @dataclass(frozen=True, slots=True)

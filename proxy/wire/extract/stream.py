@@ -36,7 +36,7 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     framing = framing_of(body, content_type)
     if framing is None:
         return None
-    if crowded(body) or body.count(b"\n") + body.count(b"\r") > _MAX_LINES:
+    if crowded(body) or (len(body) > _MAX_LINES and body.count(b"\n") + body.count(b"\r") > _MAX_LINES):
         return Streamed(unread=True)
     found = framing.read(body)
     events = [value for value in found.values if isinstance(value, dict)]

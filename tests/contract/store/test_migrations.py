@@ -22,10 +22,8 @@ from policies.records import Arm, Outcome
 from proxy.clock import ManualClock, SystemClock
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import upsert_sums
-from proxy.store.ingest.facts import flags_of
 from proxy.store.store import Store
 from proxy.store.tables import partitions
-from proxy.store.tables.columns import row_to_insert
 from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.schema import (
     SUMS,
@@ -39,7 +37,7 @@ from proxy.store.tables.schema import (
     user_stats,
 )
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote
-from tests.harness.exchanges import exchange, vote
+from tests.harness.exchanges import exchange, row_of, vote
 
 _NEVER = (0.0,) * (len(METRICS) - 8)
 """Of metrics that none of these records has."""
@@ -108,7 +106,7 @@ async def columns_of(database: Database) -> dict[str, set[str]]:
 
 def as_kept(record: NewRecord, columns: set[str]) -> dict[str, Any]:
     """The row of a record as a version wrote it that knew those columns."""
-    return {name: value for name, value in row_to_insert(record, flags_of(record), None).items() if name in columns}
+    return {name: value for name, value in row_of(record).items() if name in columns}
 
 
 async def test_an_experiment_goes_on_counting_exactly_across_the_upgrade(empty_url: str, clock: ManualClock) -> None:
@@ -282,7 +280,7 @@ async def test_votes_from_before_there_were_ids_of_other_systems_count_and_chang
         for one in (given, parked)
     ])  # fmt: skip
     async with database.write() as connection:
-        kept = row_to_insert(record, flags_of(record), None) | {"feedback": 1.0}
+        kept = row_of(record) | {"feedback": 1.0}
         await connection.execute(sa.insert(records).values(kept))
         await connection.execute(old)
     await database.close()
