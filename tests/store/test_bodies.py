@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import orjson
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.store.ingest.bodies import grouped
+from proxy.store.ingest.compressing import Compressor
 from proxy.store.ingest.packing import Search, in_blocks, joined, pack, split, unpack
 from proxy.store.tables.keys import (
     BLOCK_RECORDS,
@@ -19,6 +21,7 @@ from proxy.store.tables.keys import (
     id_time_us,
 )
 from proxy.store.tables.values import BodyPayload
+from tests.harness.exchanges import sentences
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 words = st.dictionaries(texts, texts, max_size=3)
@@ -103,3 +106,13 @@ def test_blocks_hold_neighbours_of_one_day(bodies: list[tuple[int, bytes, int]])
     assert all(len(block) <= BLOCK_RECORDS and len({day_of(name) for name, _ in block}) == 1 for block in blocks)
     assert all(len(block) == 1 or sum(len(body) for _, body in block) <= 256 * 1024 for block in blocks)
     assert len(blocks) <= 4 + len(packed) // BLOCK_RECORDS + sum(len(body) for _, body in packed) // (128 * 1024)
+
+
+def test_whichever_way_a_block_is_compressed_one_decompressor_reads_it() -> None:
+    text = "\n".join(sentences()[:4000]).encode()
+    samples = [text[at : at + 1500] for at in range(100_000, 300_000, 1500)]
+    dictionary = zstandard.train_dictionary(8192, samples).as_bytes()
+    for known in (None, dictionary):
+        reader = zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(known or b""))
+        for size in (0, 1600, 60_000):
+            assert reader.decompress(Compressor(known).compress(text[:size])) == text[:size]

@@ -113,7 +113,7 @@ async def test_little_more_than_half_a_kilobyte_a_record(path: Path, clock: Manu
         await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=n + 1, records=tuple(records[n : n + 500])))
         sizes[n + 500] = await pages(path)
     await store.close()
-    assert (sizes[6000] - sizes[1000]) / 5000 < 564
+    assert (sizes[6000] - sizes[1000]) / 5000 < 590
 
 
 async def pages(path: Path) -> int:

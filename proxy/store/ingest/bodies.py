@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.errors import TemporaryError
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import insert_new
+from proxy.store.ingest.compressing import Compressor
 from proxy.store.ingest.masking import blanked
 from proxy.store.ingest.packing import Search, in_blocks, joined, pack, split, unpack
 from proxy.store.tables.keys import BLOCK_RECORDS, block_key
@@ -36,13 +37,6 @@ from proxy.store.tables.values import BodyPayload
 
 __all__ = ["Block", "BodyCodec", "grouped"]
 
-_LEVEL: Final = 6
-"""The first that makes much of a dictionary of blanked bodies: a block of one record is a fifth smaller than at 5."""
-_USUAL_BYTES: Final = 128 * 1024
-"""Of a block at full traffic: zstd chooses its tables by it. Measured: smaller and quicker than without it."""
-_SEARCHES, _SHORTEST_MATCH = 2, 5
-"""The level's own are 3 and 4. Measured: an eighth less CPU, for two bytes a record. Level 3 takes less than half as
-much, but then a record takes more than 0.55 KB."""
 _DICTIONARY_BYTES: Final = 112 * 1024
 _SAMPLES: Final = 500
 _SAMPLE_BYTES: Final = 16 * 1024
@@ -88,7 +82,7 @@ class BodyCodec:
         with self._lock:
             self._current = _NO_DICTIONARY
             self._made_us = 0
-            self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
+            self._compressor = Compressor()
             self._decompressors = {_NO_DICTIONARY: zstandard.ZstdDecompressor()}
         self._samples: list[tuple[int | None, bytes]] | None = None
         """Bodies, each with its user, to train the first dictionary on; None before the database was asked for one."""
@@ -272,17 +266,7 @@ class BodyCodec:
         await self._load_newest()
 
     def _use(self, dictionary_id: int, data: bytes, made_us: int) -> None:
-        settings = zstandard.ZstdCompressionParameters.from_level(
-            _LEVEL,
-            source_size=_USUAL_BYTES,
-            dict_size=len(data),
-            write_dict_id=False,
-            search_log=_SEARCHES,
-            min_match=_SHORTEST_MATCH,
-        )
-        dictionary = zstandard.ZstdCompressionDict(data)
-        dictionary.precompute_compress(compression_params=settings)
-        compressor = zstandard.ZstdCompressor(dict_data=dictionary, compression_params=settings)
+        compressor = Compressor(data)
         with self._lock:
             self._current = dictionary_id
             self._made_us = made_us

@@ -1,0 +1,49 @@
+"""How hard a block of bodies is compressed: the more is in it, the less hard.
+
+Measured with 1.6 KB a record, with the dictionary: of a block of one record level 6 makes 544 B and level 3 makes 714,
+in 23 and 7 µs; of one of 64, 352 and 367 B a record in 15 and 6 µs. A block is small where traffic is low and nobody
+waits for the CPU; at full traffic this was the dearest step of ingest.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import zstandard
+
+__all__ = ["Compressor"]
+
+_HARD: Final = 6
+"""The first level that makes much of a dictionary of blanked bodies: a block of one record is a fifth smaller than at
+5."""
+_QUICK: Final = 3
+_SHORTEST_MATCH: Final = 5
+"""Of the quick one, for which texts are looked through: a byte in seventy less than with its own 6."""
+_QUICK_FROM_BYTES: Final = 24 * 1024
+"""Of a block, about 16 records: from here on the quick one takes a twentieth more at most."""
+_USUAL_BYTES: Final = 128 * 1024
+"""Of a block at full traffic: zstd chooses its tables by it. Measured: smaller and quicker than without it."""
+
+
+class Compressor:
+    """Compresses blocks, with one dictionary or with none. For one thread at a time."""
+
+    def __init__(self, dictionary: bytes | None = None) -> None:
+        self._hard: Final = _compressor(dictionary, _HARD)
+        self._quick: Final = _compressor(dictionary, _QUICK, min_match=_SHORTEST_MATCH)
+
+    def compress(self, block: bytes) -> bytes:
+        """The block as zstd writes it; whichever way, one decompressor reads it."""
+        return (self._hard if len(block) < _QUICK_FROM_BYTES else self._quick).compress(block)
+
+
+def _compressor(dictionary: bytes | None, level: int, **settings: Any) -> zstandard.ZstdCompressor:
+    known = 0 if dictionary is None else len(dictionary)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level, source_size=_USUAL_BYTES, dict_size=known, write_dict_id=False, **settings
+    )
+    if dictionary is None:
+        return zstandard.ZstdCompressor(compression_params=parameters)
+    words = zstandard.ZstdCompressionDict(dictionary)
+    words.precompute_compress(compression_params=parameters)
+    return zstandard.ZstdCompressor(dict_data=words, compression_params=parameters)
