@@ -16,7 +16,7 @@ COMPILE ?= --compile-bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fast pure test lint types contracts bench simulate docs site dist sbom release-check clean
+.PHONY: help setup demo fast pure fresh test test-compiled lint types contracts bench simulate docs site dist sbom release-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -40,7 +40,7 @@ $(VENV)/.demo: $(UV) uv.lock pyproject.toml
 setup: $(VENV)/.ready  ## create .venv from the lock file
 	@$(BIN)/python -m compileall -q proxy policies
 
-demo: $(VENV)/.demo  ## watch a model improve itself (about a minute)
+demo: $(VENV)/.demo fresh  ## watch a model improve itself (about a minute)
 	@$(BIN)/ratchet demo $(DEMO_ARGS)
 
 fast: setup  ## compile the hot path in place (needs a C compiler); again after each change of it, `make pure` undoes it
@@ -49,8 +49,17 @@ fast: setup  ## compile the hot path in place (needs a C compiler); again after 
 pure: setup  ## let the hot path run from its sources again
 	@$(BIN)/python hatch_build.py remove
 
+# What is compiled in place would hide a change of its source. (The tests look for themselves, however they are started.)
+fresh:
+	@for made in $$(find proxy policies -name '*.so'); do \
+	  source=$${made%%.*}.py; test ! $$source -nt $$made || \
+	  { echo "$$source has changed since it was compiled: run \`make fast\`, or \`make pure\`"; exit 1; }; done
+
 test: setup  ## the whole test suite
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-compiled: setup  ## the hot path's tests on compiled code, in a copy of the checkout (needs a C compiler)
+	@$(BIN)/python -m tests.harness.compiled
 
 lint: setup  ## style, types, import contracts
 	@$(BIN)/ruff check .
@@ -59,7 +68,7 @@ lint: setup  ## style, types, import contracts
 	@$(BIN)/lint-imports
 	@$(UV) lock --check --offline --quiet || { echo "uv.lock is not what pyproject.toml asks for: run $(UV) lock"; exit 1; }
 
-bench: setup  ## benchmarks beside nginx, and queries over a million records; needs nginx, wrk, PostgreSQL and two idle cores
+bench: setup fresh  ## benchmarks beside nginx, and queries over a million records; needs nginx, wrk, PostgreSQL and two idle cores
 	@$(BIN)/python -m tests.bench.gateway
 	@$(BIN)/python -m tests.bench.system
 	@$(BIN)/python -m tests.bench.priority
@@ -87,7 +96,7 @@ site: export NO_MKDOCS_2_WARNING = 1
 site: setup  ## the documentation as a site, in site/; it needs no server: open site/index.html
 	@$(BIN)/python -m mkdocs build --strict
 
-dist: setup  ## wheel and source archive, in dist/; the same sources make the same bytes
+dist: setup  ## wheel and source archive, in dist/: the same sources make the same bytes; RATCHET_COMPILE=1 adds a compiled wheel
 	@$(BIN)/python -m tests.harness.release dist
 
 sbom: setup  ## what a server installs, as CycloneDX, in dist/

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import tomllib
 from pathlib import Path
@@ -20,12 +23,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 COMPILES = "RATCHET_COMPILE"
-COMPILERS = ["mypy>=2", "setuptools>=75"]
+COMPILERS = ["mypy==2.4.*", "setuptools>=75"]  # the mypy that the tests have seen: another one compiles otherwise
 _MYPY = """
 [mypy]
 strict = True
 ignore_missing_imports = True
+follow_imports = skip
+
+[mypy-proxy.*,policies.*]
+follow_imports = silent
 """
+"""Sources of other packages (SQLAlchemy, pydantic, …) are not read: it takes twenty seconds, for the same code. What
+then seems wrong in our modules that are not compiled is `make lint`'s to judge."""
 _BUILD = """
 import sys
 from pathlib import Path
@@ -76,6 +85,8 @@ class CompiledHotPath(BuildHookInterface[Any]):
         """Compile, and have the wheel hold what came of it. An editable install is left as it is."""
         if version == "editable" or not _wanted():
             return
+        if lacks := missing_to_compile():
+            raise SystemExit(f"{COMPILES} is set, but {lacks}")
         self._target = tempfile.TemporaryDirectory()
         built = compile_into(Path(self._target.name), Path(self.root))
         build_data["pure_python"] = False
@@ -101,6 +112,21 @@ def compiled_modules(root: Path) -> list[str]:
         for name in ("compiled", "not-compiled")
     )
     return sorted(wanted - left_out)
+
+
+def missing_to_compile() -> str | None:
+    """What this machine lacks to compile for the Python at hand, and how to install it; None where it lacks nothing."""
+    command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    headers = Path(sysconfig.get_path("include"))
+    if shutil.which(command[0]) is None:
+        return f"there is no C compiler ({command[0]}). On Debian: apt-get install gcc libc6-dev python3-dev"
+    if not (headers / "Python.h").exists():
+        return f"Python's headers are not here: {headers}/Python.h is missing. On Debian: apt-get install python3-dev"
+    asked = [*command, "-E", f"-I{headers}", "-xc", "-"]
+    tried = subprocess.run(asked, input="#include <Python.h>", capture_output=True, text=True, check=False)
+    if tried.returncode:
+        return f"the C compiler cannot read Python.h:\n{tried.stderr}\nOn Debian: apt-get install libc6-dev"
+    return None
 
 
 def compile_into(target: Path, root: Path) -> list[Path]:
@@ -130,4 +156,10 @@ if __name__ == "__main__":
     _root = Path(__file__).resolve().parent
     remove_compiled(_root)
     if sys.argv[1:] != ["remove"]:
-        compile_into(_root, _root)
+        if _lacks := missing_to_compile():
+            sys.exit(f"The hot path is not compiled: {_lacks}")
+        try:
+            compile_into(_root, _root)
+        except subprocess.CalledProcessError:
+            remove_compiled(_root)  # not half of it
+            sys.exit("The hot path is not compiled: the reason is above.")

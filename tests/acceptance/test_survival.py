@@ -23,6 +23,7 @@ import pytest
 import pytest_asyncio
 
 from proxy.ids import KeyRing, RecordIds
+from proxy.version import build
 from tests.harness.load import Load, load_on
 from tests.harness.require import FULL
 from tests.harness.serve import RatchetProcess, await_true, request
@@ -109,6 +110,13 @@ def _all_is_read(ratchet: RatchetProcess) -> bool:
 
 async def in_thread(call: Callable[..., object], *args: object) -> object:
     return await asyncio.to_thread(call, *args)
+
+
+async def test_every_process_is_of_the_build_that_is_tested(ratchet: RatchetProcess) -> None:
+    assert ratchet.metric("ratchet_build_info", build=build()) == 1
+    for pid in (*ratchet.worker_pids, ratchet.controller_pid):
+        compiled = any("ratchet__mypyc" in part.path for part in psutil.Process(pid).memory_maps())
+        assert compiled == (build() == "compiled")
 
 
 async def test_a_killed_worker_costs_only_what_was_open_in_it(ratchet: RatchetProcess) -> None:

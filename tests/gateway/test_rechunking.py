@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from policies.scoring import ScoringConfig
 from proxy.config.serving import CaptureConfig
 from proxy.ingest.interpret import Interpreter
+from proxy.routes import Target
 from tests.harness.gateway import Door, open_gateway
 from tests.harness.upstream import Line, Seen, Upstream, serve_upstream
 
@@ -69,6 +70,8 @@ def bench() -> Iterator[Bench]:
         async def start() -> Bench:
             upstream = await stack.enter_async_context(serve_upstream())
             door = await stack.enter_async_context(open_gateway(Path(directory), upstream.url))
+            target = Target(model_id=2, name="new", url=upstream.url)  # a split: the gateway has to know the user
+            door.route(challenger=target, share=0.5, experiment_id=7, salt="0f" * 16)
             made = Bench(runner, door, upstream)
             upstream.default = made.answer  # type: ignore[method-assign]
             return made

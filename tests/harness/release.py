@@ -1,8 +1,9 @@
 """What a release is made of: `make dist`, `make sbom`, and `make release-check` before a version is tagged.
 
 `python -m tests.harness.release dist` builds the source archive, and the wheel from it, twice: the same sources make
-the same bytes, and both hold what git knows of the packages, no more and no less. `sbom` lists what a server installs,
-as uv.lock has it. `check` says what is still missing before this version may be tagged.
+the same bytes, and both hold what git knows of the packages, no more and no less. With RATCHET_COMPILE=1 it adds a
+wheel for this Python and this machine, its hot path compiled; cibuildwheel makes those of a release. `sbom` lists what
+a server installs, as uv.lock has it. `check` says what is still missing before this version may be tagged.
 """
 
 from __future__ import annotations
@@ -21,10 +22,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from hatch_build import COMPILES, compiled_modules
 from proxy.version import __version__
 from tests.harness.pages import ROOT
 
-__all__ = ["bill_of_materials", "build", "files_in_git", "held_by", "missing_before_a_tag", "uv"]
+__all__ = [
+    "bill_of_materials",
+    "build",
+    "compiled_wheel",
+    "extensions",
+    "files_in_git",
+    "held_by",
+    "missing_before_a_tag",
+    "uv",
+]
 
 DIST: Final = ROOT / "dist"
 SERVER_EXTRAS: Final = ("archive", "otel")
@@ -61,9 +72,27 @@ def _last_change_s() -> str:
 
 def build(directory: Path) -> tuple[Path, Path]:
     """The source archive and the wheel that is built from it, below `directory`."""
-    _run(uv() or "uv", "build", "--quiet", "--out-dir", str(directory), SOURCE_DATE_EPOCH=_last_change_s())
+    _build(directory)
     [source], [wheel] = directory.glob("*.tar.gz"), directory.glob("*.whl")
     return source, wheel
+
+
+def compiled_wheel(directory: Path, source: Path) -> Path:
+    """The wheel of a source archive for the Python at hand, compiled, below `directory`."""
+    before = set(directory.glob("*.whl"))
+    _build(directory, "--wheel", "--python", sys.executable, str(source), compiled="1")
+    [wheel] = {*directory.glob("*.whl")} - before
+    return wheel
+
+
+def extensions(wheel: Path) -> set[str]:
+    """What a compiled wheel has for one Python alone: an extension for each compiled module, and one of all code."""
+    return {name for name in held_by(wheel) if name.endswith((".so", ".pyd"))}
+
+
+def _build(directory: Path, *what: str, compiled: str = "") -> None:
+    times = {"SOURCE_DATE_EPOCH": _last_change_s(), COMPILES: compiled}
+    _run(uv() or "uv", "build", "--quiet", "--out-dir", str(directory), *what, **times)
 
 
 def held_by(archive: Path) -> set[str]:
@@ -119,13 +148,19 @@ def missing_before_a_tag(changelog: str, notes: str, version: str) -> list[str]:
 def _dist() -> None:
     shutil.rmtree(DIST, ignore_errors=True)
     made = build(DIST)
-    (DIST / ".gitignore").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as again:
         for one, two in zip(made, build(Path(again)), strict=True):
             if one.read_bytes() != two.read_bytes():
                 raise SystemExit(f"{one.name}: two builds of the same sources differ")
     source, wheel = made
-    for archive, beside in ((source, {*BESIDE_THE_CODE, "PKG-INFO"}), (wheel, set())):
+    expected: list[tuple[Path, set[str]]] = [(source, {*BESIDE_THE_CODE, "PKG-INFO"}), (wheel, set())]
+    if os.environ.get(COMPILES, "") not in ("", "0"):
+        fast = compiled_wheel(DIST, source)
+        expected.append((fast, extensions(fast)))
+        if len(extensions(fast)) != len(compiled_modules(ROOT)) + 1:
+            raise SystemExit(f"{fast.name}: not every module that pyproject.toml names is compiled")
+    (DIST / ".gitignore").unlink(missing_ok=True)
+    for archive, beside in expected:
         packed = {name for name in held_by(archive) if ".dist-info/" not in name} - beside
         if packed != (shipped := files_in_git()):
             raise SystemExit(f"{archive.name}: too much or too little: {sorted(packed ^ shipped)[:20]}")

@@ -1,0 +1,49 @@
+"""The optional compiler: which modules it gets, by which mypyc, and what is said where it is not there.
+
+What it makes is tested by `make test-compiled`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from hatch_build import COMPILERS, compiled_modules, missing_to_compile, project
+from tests.harness.compiled import ROOMS
+from tests.harness.pages import ROOT
+
+
+def test_every_pattern_names_a_module() -> None:
+    """One that is renamed would silently be interpreted."""
+    for patterns in project(ROOT)["tool"]["ratchet"].values():
+        assert [pattern for pattern in patterns if not list(ROOT.glob(pattern))] == []
+    assert {"proxy/ids.py", "proxy/gateway/head.py", "proxy/wire/sse.py"} <= {*compiled_modules(ROOT)}
+
+
+def test_every_room_that_is_tested_compiled_is_there() -> None:
+    assert [room for room in ROOMS if not (ROOT / room).exists()] == []
+
+
+def test_a_release_is_compiled_by_what_is_tested() -> None:
+    packages = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
+    locked = {package["name"]: package.get("version") for package in packages}
+    for compiler in map(Requirement, COMPILERS):
+        assert locked[compiler.name] in compiler.specifier
+
+
+def test_what_is_missing_is_said_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler -O2")
+    said = missing_to_compile()
+    assert said is not None
+    assert said.startswith("there is no C compiler (no-such-compiler). On Debian: apt-get install gcc libc6-dev")
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\necho 'stdio.h: No such file' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    said = missing_to_compile()
+    assert said is not None
+    assert "stdio.h: No such file" in said or "Python.h is missing" in said
+    assert "On Debian: apt-get install" in said
