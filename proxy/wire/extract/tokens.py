@@ -75,7 +75,10 @@ def _count_rare(answer: ParsedResponse, usage: dict[str, Any]) -> ParsedResponse
 
 
 def _first(fields: dict[str, Any], *names: str) -> int | None:
-    return next((found for name in names if (found := count(fields.get(name))) is not None), None)
+    for name in names:
+        if (found := count(fields.get(name))) is not None:
+            return found
+    return None
 
 
 def _cache_writes(usage: dict[str, Any]) -> int | None:
