@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from proxy.app.turns import take_short_turns
 from proxy.loop.adapters.processes import start_from
 
 __all__ = ["lower_priority", "raise_priority"]
@@ -30,7 +31,10 @@ _way: dict[str, int] = {}
 
 
 def lower_priority(nice: int) -> None:
-    """Lower this thread's priority, and that of those which it starts from now on. Call it before there are others."""
+    """Lower this thread's priority and shorten its turns, and those of threads that it starts from now on.
+
+    Call it before there are others.
+    """
     if nice <= 0:
         return
     starter = ThreadPoolExecutor(1, thread_name_prefix="starts processes")
@@ -41,6 +45,7 @@ def lower_priority(nice: int) -> None:
         os.nice(nice)
     except OSError as exc:
         _log.warning("server.controller_nice: the controller's priority cannot be lowered: %s", exc)
+    take_short_turns()
 
 
 def raise_priority(yes: bool) -> None:

@@ -29,6 +29,7 @@ from proxy.app.paths import DataDir
 from proxy.app.sockets import listen_unix, short_path
 from proxy.app.store_health_file import read_store_health
 from proxy.app.timekeeping import follow_time
+from proxy.app.turns import take_short_turns
 from proxy.clock import AdjustedClock
 from proxy.config.model import Config
 from proxy.config.own_tls import client_tls
@@ -68,6 +69,7 @@ def main() -> int:
     settings, parent_pipe = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
     allow_files(settings.config.gateway.max_connections)
+    take_short_turns()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(Worker(settings).run(parent_pipe))

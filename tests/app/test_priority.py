@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from proxy.app.turns import TURN_NS
 
 _PROGRAM = """
 import os, sys, threading
@@ -72,3 +77,39 @@ def test_what_the_controller_starts_blocks_no_signals(tmp_path: Path) -> None:
     log = tmp_path / "log"
     subprocess.run([sys.executable, "-c", _BLOCKED, str(log)], check=True)
     assert log.read_text() == "[]\n"
+
+
+_TURNS = """
+import ctypes, os, struct, sys, threading
+from pathlib import Path
+from proxy.app.priority import lower_priority
+from proxy.loop.adapters import processes
+
+GET = "import ctypes, struct; attributes = ctypes.create_string_buffer(56); " \\
+      f"ctypes.CDLL(None).syscall({sys.argv[2]}, 0, attributes, 56, 0); " \\
+      "print(*struct.unpack_from('<IIQiIQ', attributes)[3::2], flush=True)"
+exec(GET)
+lower_priority(3)
+exec(GET)
+thread = threading.Thread(target=exec, args=(GET, {}))
+thread.start()
+thread.join()
+child = processes.start([sys.executable, "-c", GET], log=Path(sys.argv[1]), token="t")
+os.waitpid(child.pid, 0)
+"""
+
+
+_KERNEL = tuple(map(int, platform.release().split(".")[:2]))
+_SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}
+
+
+@pytest.mark.skipif(_KERNEL < (6, 12), reason="Linux has short turns since 6.12")
+def test_turns_are_short_but_for_what_the_controller_starts(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _TURNS, str(tmp_path / "log"), str(_SCHED_GETATTR[platform.machine()])],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    before, controller, thread = ([int(word) for word in line.split()] for line in done.stdout.splitlines())
+    assert controller == thread == [min(19, before[0] + 3), TURN_NS]
+    assert before[1] != TURN_NS
+    assert [int(word) for word in (tmp_path / "log").read_text().split()] == before
