@@ -59,8 +59,6 @@ _MOST_BYTES: Final = 8 << 20
 """Of bodies, decoded, in one transaction; one record more, and it is committed. Texts and packed copies of them make it
 some five times as much memory."""
 _ASIDE_BYTES: Final = 64 << 10
-_FULL_BYTES: Final = 2 << 20
-"""The reader hands out 2.5 to 8 MiB at a time; a batch of this size means that there is more."""
 _PARKED_EVERY_S: Final = 60.0
 _ASKED_EVERY_S: Final = 2.0
 """The database is asked so often whether it still has what was stored."""
@@ -294,8 +292,7 @@ class Ingestor:
             end = batch.offset if n == len(batch.frames) else batch.ends[n - 1]
             await self._apply(batch, part, end, positions)
             at = end
-        taken = batch.offset - batch.start
-        self._behind |= batch.more or len(batch.frames) >= self._batch or taken >= _FULL_BYTES
+        self._behind |= batch.more or len(batch.frames) >= self._batch
         self._metrics.skipped_bytes.value += batch.skipped_bytes
 
     async def _part(self, batch: SpoolBatch, first: int, at: int, attempts: Attempts) -> list[_Entry]:
