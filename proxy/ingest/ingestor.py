@@ -39,7 +39,7 @@ from proxy.ingest.votes import votes_of
 from proxy.log_throttle import ThrottledLog
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, KIND_SHADOW, Frame, add_frame, encode_frame
-from proxy.spool.layout import spool_bytes
+from proxy.spool.layout import ends_of, spool_bytes
 from proxy.spool.reader import SpoolBatch, SpoolReader
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest.batch import UnconfirmedError
@@ -281,7 +281,7 @@ class Ingestor:
             if self._pace.looks and self._positions is not None:
                 usage = await asyncio.to_thread(self._reader.usage, self._positions)
                 self._pace.saw(usage.pending_bytes if self._behind else 0)
-            self._pace.choose(held)
+            self._pace.choose(held, await asyncio.to_thread(ends_of, self._reader.root))
 
     async def _ingest(self, batch: SpoolBatch, positions: Positions, attempts: Attempts) -> None:
         """Store one writer's batch, in one transaction or, where its bodies are large, in several."""
