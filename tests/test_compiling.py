@@ -5,7 +5,11 @@ What it makes is tested by `make test-compiled`.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -32,6 +36,27 @@ def test_a_release_is_compiled_by_what_is_tested() -> None:
     locked = {package["name"]: package.get("version") for package in packages}
     for compiler in map(Requirement, COMPILERS):
         assert locked[compiler.name] in compiler.specifier
+
+
+@pytest.mark.parametrize("options", [["-q"], ["--no-header"], []], ids=str)
+def test_what_has_changed_since_it_was_compiled_is_not_tested(tmp_path: Path, options: list[str]) -> None:
+    """Those who ask for fewer words do so, too."""
+    for name in ("pyproject.toml", "hatch_build.py", "tests/conftest.py", "proxy/version.py", "proxy/ids.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    made = f"proxy/ids{EXTENSION_SUFFIXES[0]}", f"ratchet__mypyc{EXTENSION_SUFFIXES[0]}"
+    for name in ("proxy/__init__.py", *made):
+        (tmp_path / name).touch()
+    (tmp_path / "tests/test_one.py").write_text("def test_one(): pass")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, "tests/test_one.py"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    results = []
+    for changed_s in (-60.0, 60.0):
+        at = (tmp_path / made[1]).stat().st_mtime + changed_s
+        os.utime(tmp_path / "proxy/ids.py", (at, at))
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        results.append((done.returncode, "proxy/ids.py has changed since it was compiled" in done.stderr + done.stdout))
+    assert results == [(pytest.ExitCode.OK, False), (pytest.ExitCode.USAGE_ERROR, True)]
 
 
 def test_what_is_missing_is_said_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
