@@ -142,6 +142,14 @@ def compile_into(target: Path, root: Path) -> list[Path]:
     return sorted(target.rglob("*.so")) + sorted(target.rglob("*.pyd"))
 
 
+def compile_in_place(root: Path) -> None:
+    """Compile the hot path of a checkout into it: all of it or nothing, whatever ends this. Its parts know each other,
+    and some beside the sources of others do not work."""
+    with tempfile.TemporaryDirectory() as target:
+        for extension in compile_into(Path(target), root):
+            shutil.copy2(extension, root / extension.relative_to(target))
+
+
 def remove_compiled(root: Path) -> None:
     """Have the sources of a checkout serve again."""
     for extension in (*root.glob("*__mypyc*.so"), *root.glob("p*/**/*.so")):
@@ -159,7 +167,6 @@ if __name__ == "__main__":
         if _lacks := missing_to_compile():
             sys.exit(f"The hot path is not compiled: {_lacks}")
         try:
-            compile_into(_root, _root)
+            compile_in_place(_root)
         except subprocess.CalledProcessError:
-            remove_compiled(_root)  # not half of it
             sys.exit("The hot path is not compiled: the reason is above.")

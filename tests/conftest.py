@@ -77,15 +77,20 @@ _LONGEST = (
 """Files that take about half a minute, the longest first: one that begins late is waited for by idle processes."""
 
 
-def pytest_report_header() -> str:
-    """Which of the two builds is tested. Refuses one whose sources have changed since."""
+def pytest_configure() -> None:
+    """Refuse to test what is compiled of sources that have changed since: also where pytest is told to be quiet, and
+    then prints no header."""
     root = Path(__file__).resolve().parents[1]
-    if (how := build()) == "compiled":
-        made = min(library.stat().st_mtime for library in root.glob("*__mypyc*.so"))
+    if build() == "compiled" and (libraries := [*root.glob("*__mypyc*.so")]):
+        made = min(library.stat().st_mtime for library in libraries)
         changed = [name for name in compiled_modules(root) if (root / name).stat().st_mtime > made]
         if changed:
             raise pytest.UsageError(f"{changed[0]} has changed since it was compiled: run `make fast`, or `make pure`")
-    return f"hot path: {how}"
+
+
+def pytest_report_header() -> str:
+    """Which of the two builds is tested."""
+    return f"hot path: {build()}"
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

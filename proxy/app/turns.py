@@ -7,6 +7,7 @@ Niceness says how much of the core each gets, and not how soon: a turn of the co
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -27,8 +28,10 @@ def take_short_turns() -> None:
     """Ask for short turns for this thread, and for those which it starts from now on. Where the kernel is older or
     refuses, they stay as they are."""
     number = _SCHED_SETATTR.get(platform.machine())
-    if number is None or not hasattr(os, "sched_getscheduler") or os.sched_getscheduler(0) != os.SCHED_OTHER:
+    if number is None or struct.calcsize("P") < 8 or not hasattr(os, "sched_getscheduler"):  # 32 bits count otherwise
         return
-    nice = os.getpriority(os.PRIO_PROCESS, 0)
-    wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, TURN_NS, 0, 0)
-    ctypes.CDLL(None).syscall(number, 0, wanted, 0)
+    with contextlib.suppress(OSError):  # a container may forbid to ask, too
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            nice = os.getpriority(os.PRIO_PROCESS, 0)
+            wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, TURN_NS, 0, 0)
+            ctypes.CDLL(None).syscall(number, 0, wanted, 0)

@@ -9,8 +9,9 @@ Whoever finds a note after a start knows where a controller died. Most die of so
 which one has died twice is suspected:
 
 * once: the frames of the stretch are read and stored one by one, each with a note of its own;
-* twice at the same frame, the second time while it was understood or stored by itself: it is poison, and is stored as
-  it came;
+* twice at the same frame: it is poison, and is stored as it came. Where the first time only a few frames are known of
+  which it is one, the second time has to be while it was understood, too: storing them one by one takes fifty times as
+  long, and whatever kills a controller again would find one of them there;
 * a third time, while it was stored as it came: only its beginning is stored, and it is set aside in a file.
 
 A note is one write into the page cache for each transaction, and a short one for each few frames (one for each took
@@ -131,6 +132,7 @@ class Attempts:
         except (OSError, TypeError, ValueError, KeyError, AttributeError):  # none, or the machine went down with it
             return None
         suspect, since = (at, since) if at else (note.end, note.start) if note.alone else (0, 0)
-        again = note.since < suspect <= note.suspect
+        itself = note.start <= note.since and suspect == note.suspect  # and not a few frames of which it is one
+        again = note.since < suspect <= note.suspect and (at > 0 or itself)
         deaths = 1 + (note.deaths if again else 0) if suspect else 0
         return _Note(**{**asdict(note), "suspect": suspect, "since": since, "deaths": deaths})

@@ -39,7 +39,7 @@ from proxy.ingest.votes import votes_of
 from proxy.log_throttle import ThrottledLog
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, KIND_SHADOW, Frame, add_frame, encode_frame
-from proxy.spool.layout import spool_bytes
+from proxy.spool.layout import ends_of, spool_bytes
 from proxy.spool.reader import SpoolBatch, SpoolReader
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest.batch import UnconfirmedError
@@ -59,8 +59,6 @@ _MOST_BYTES: Final = 8 << 20
 """Of bodies, decoded, in one transaction; one record more, and it is committed. Texts and packed copies of them make it
 some five times as much memory."""
 _ASIDE_BYTES: Final = 64 << 10
-_FULL_BYTES: Final = 2 << 20
-"""The reader hands out 2.5 to 8 MiB at a time; a batch of this size means that there is more."""
 _PARKED_EVERY_S: Final = 60.0
 _ASKED_EVERY_S: Final = 2.0
 """The database is asked so often whether it still has what was stored."""
@@ -283,7 +281,7 @@ class Ingestor:
             if self._pace.looks and self._positions is not None:
                 usage = await asyncio.to_thread(self._reader.usage, self._positions)
                 self._pace.saw(usage.pending_bytes if self._behind else 0)
-            self._pace.choose(held)
+            self._pace.choose(held, await asyncio.to_thread(ends_of, self._reader.root))
 
     async def _ingest(self, batch: SpoolBatch, positions: Positions, attempts: Attempts) -> None:
         """Store one writer's batch, in one transaction or, where its bodies are large, in several."""
@@ -294,8 +292,7 @@ class Ingestor:
             end = batch.offset if n == len(batch.frames) else batch.ends[n - 1]
             await self._apply(batch, part, end, positions)
             at = end
-        taken = batch.offset - batch.start
-        self._behind |= batch.more or len(batch.frames) >= self._batch or taken >= _FULL_BYTES
+        self._behind |= batch.more or len(batch.frames) >= self._batch
         self._metrics.skipped_bytes.value += batch.skipped_bytes
 
     async def _part(self, batch: SpoolBatch, first: int, at: int, attempts: Attempts) -> list[_Entry]:

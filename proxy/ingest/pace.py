@@ -8,7 +8,7 @@ it might have to refuse records.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from proxy.clock import Clock
@@ -43,7 +43,8 @@ class Pace:
         """Bytes that waited at the last look; 0: there was no backlog."""
         self._grows = False
         self.hurries = False
-        self._held = -1
+        self._ends: Mapping[str, tuple[int, int]] | None = None
+        """How far the spool's writers had come when that was looked at last."""
         self._quiet = False
         """Nothing was written to the spool of late."""
 
@@ -62,9 +63,10 @@ class Pace:
         self._looked_at = self._clock.monotonic()
         self._grows = pending > 0 and (pending > before > 0 or (self._grows and pending > _CAUGHT_UP_BYTES))
 
-    def choose(self, held: int) -> None:
-        """Hurry or not, with `held` bytes in the spool; asked about once a second."""
-        self._quiet, self._held = held <= self._held, held
+    def choose(self, held: int, ends: Mapping[str, tuple[int, int]]) -> None:
+        """Hurry or not, with `held` bytes in the spool; asked about once a second. `ends`: how far its writers have
+        come (the size says less: it falls, too, whenever a segment is let go of)."""
+        self._quiet, self._ends = ends == self._ends, ends
         hurries = self._grows or held >= _HURRY_SHARE * self._max_bytes
         if hurries != self.hurries and self._on_hurry is not None:
             self._on_hurry(hurries)

@@ -13,6 +13,7 @@ gone puts them back under the same names.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "LOCK_FILE",
     "SCRATCH",
     "SEGMENT",
+    "ends_of",
     "is_alive",
     "kept_name",
     "kept_of",
@@ -95,6 +97,17 @@ def spool_bytes(root: Path) -> int:
         except OSError:
             continue
     return total
+
+
+def ends_of(root: Path) -> dict[str, tuple[int, int]]:
+    """How far each writer has come: its last segment, and how long that is. What is let go of changes nothing there
+    while the writer lives."""
+    ends = {}
+    for writer in writers_of(root):
+        with contextlib.suppress(OSError):
+            if numbers := segments_of(root / writer):
+                ends[writer] = numbers[-1], (root / writer / segment_name(numbers[-1])).stat().st_size
+    return ends
 
 
 def is_alive(directory: Path) -> bool:

@@ -50,7 +50,7 @@ _WINDOW: Final = 8 << 20
 """Most that is read of a file at a time. Streams are 10 to 20 KB each, and a transaction costs 5 ms whatever is in it:
 with half of this, ingest of streams takes 5 % more."""
 _LEAST: Final = 5 << 19
-"""What is read of it at least, for whoever takes a whole batch: more than shows that there is more behind it."""
+"""What is read of it at least, for whoever takes a whole batch."""
 _LOOK: Final = 64 << 10
 """What is read for the first frame alone."""
 _ROUND_BYTES: Final = 16 << 20
@@ -81,7 +81,7 @@ class SpoolBatch:
     skipped_bytes: int = 0
     """Unreadable bytes between or behind the frames: a torn last frame of a killed writer, or damage."""
     more: bool = False
-    """Whether segments follow, so that there is more to read at once."""
+    """Whether there is more to read at once: segments follow, or the file goes on behind what was read of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,7 +321,7 @@ class SpoolReader:
                 writer, number, start, position, finished=finished, max_frames=max_frames
             )  # fmt: skip
             if batch is not None:
-                return replace(batch, more=number != segments[-1])
+                return replace(batch, more=batch.more or number != segments[-1])
             if not finished:
                 return None
         return None
@@ -367,7 +367,7 @@ class SpoolReader:
         window = max(_LEAST, min(_WINDOW, self._frame_bytes.get(writer, _WINDOW) * max_frames))
         path = self._root / writer / segment_name(number)
         try:
-            found, begin = _scan_file(path, number, start, finished, max_frames, window)
+            found, begin, to_end = _scan_file(path, number, start, finished, max_frames, window)
         except FileNotFoundError:
             return None
         if begin + found.offset <= start or (not found.offset and not finished):
@@ -387,6 +387,7 @@ class SpoolReader:
             segment=number,
             offset=begin + found.offset,
             skipped_bytes=found.skipped,
+            more=not to_end,
         )
 
     def _discard(self, writer: str, number: int, path: Path, size: int) -> None:
@@ -420,9 +421,11 @@ class SpoolReader:
         return pending, first_at
 
 
-def _scan_file(path: Path, number: int, start: int, finished: bool, max_frames: int, size: int) -> tuple[Scan, int]:
+def _scan_file(
+    path: Path, number: int, start: int, finished: bool, max_frames: int, size: int
+) -> tuple[Scan, int, bool]:
     """Scan a window of the file, of `size`; a wider one while that holds not even one whole frame. Returns where it
-    begins, too: behind the head of the segment."""
+    begins, too: behind the head of the segment; and whether it reaches to the end of the file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         head = os.pread(descriptor, HEAD_BYTES, 0)
@@ -440,7 +443,7 @@ def _scan_file(path: Path, number: int, start: int, finished: bool, max_frames: 
     if start < begin and seal_in(head) is None:  # written only in part, or damaged
         found.skipped += begin
         found.damaged |= begin == seal.begins
-    return found, begin
+    return found, begin, to_end
 
 
 def _wanted(data: bytes, size: int, seal: Seal) -> int:

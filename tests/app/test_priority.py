@@ -113,3 +113,39 @@ def test_turns_are_short_but_for_what_the_controller_starts(tmp_path: Path) -> N
     assert controller == thread == [min(19, before[0] + 3), TURN_NS]
     assert before[1] != TURN_NS
     assert [int(word) for word in (tmp_path / "log").read_text().split()] == before
+
+
+_FORBIDDEN = """
+import ctypes, errno, struct, sys
+
+numbers = [int(number) for number in sys.argv[1:]]
+rules = [(0x20, 0, 0, 0)]  # load the number of the system call; each that is equal goes to the last rule
+rules += [(0x15, len(numbers) - at, 0, number) for at, number in enumerate(numbers)]
+rules += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | errno.EPERM)]  # allow; refuse
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(rules), ctypes.addressof(code)))
+NO_NEW_PRIVILEGES, SECCOMP, FILTER = 38, 22, 2
+libc = ctypes.CDLL(None)
+if libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) or libc.prctl(SECCOMP, FILTER, program, 0, 0):
+    print("no filters here")
+from proxy.app.turns import take_short_turns
+take_short_turns()
+"""
+"""What `docker run --security-opt seccomp=…` does."""
+_NUMBERS = {
+    "x86_64": {"sched_setattr": 314, "sched_getscheduler": 145, "getpriority": 140},
+    "aarch64": {"sched_setattr": 274, "sched_getscheduler": 120, "getpriority": 141},
+}
+
+
+@pytest.mark.skipif(platform.machine() not in _NUMBERS, reason="numbers of the system calls are not known here")
+@pytest.mark.parametrize("also", [None, "sched_getscheduler", "getpriority"], ids=str)
+def test_a_container_that_forbids_the_calls_costs_short_turns_and_nothing_else(also: str | None) -> None:
+    numbers = _NUMBERS[platform.machine()]
+    refused = [numbers[name] for name in ("sched_setattr", also) if name]
+    done = subprocess.run(
+        [sys.executable, "-c", _FORBIDDEN, *map(str, refused)], capture_output=True, text=True, check=False
+    )
+    if "no filters here" in done.stdout:
+        pytest.skip("this kernel lets nobody set a filter")
+    assert (done.returncode, done.stderr) == (0, "")

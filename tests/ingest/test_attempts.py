@@ -151,6 +151,20 @@ def test_controllers_that_die_of_something_else_cost_no_frame(tmp_path: Path) ->
     assert trusts(Attempts(tmp_path))[2] is ReadCaution.RAW
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_second_death_while_one_of_a_few_is_stored_is_no_proof_against_it(tmp_path: Path, place: int) -> None:
+    attempts = Attempts(tmp_path)
+    attempts.begin("w", 1, 0, 400, alone=False)
+    attempts.understand(0, 300)
+    for _ in range(2):
+        attempts = Attempts(tmp_path)
+        assert trusts(attempts)[place] is ReadCaution.ALONE
+        attempts.begin("w", 1, *FRAMES[place], alone=True)
+        attempts.understand(*FRAMES[place])
+        attempts.understand(0, 0)  # understood, and being stored
+    assert trusts(Attempts(tmp_path))[place] is ReadCaution.RAW
+
+
 @pytest.mark.parametrize(("place", "caution"), [(0, ReadCaution.RAW), (1, ReadCaution.RAW), (2, ReadCaution.ALONE)])
 def test_whichever_of_the_first_few_kills_again_is_poison(tmp_path: Path, place: int, caution: ReadCaution) -> None:
     attempts = Attempts(tmp_path)

@@ -398,6 +398,26 @@ async def test_a_backlog_of_large_frames_is_not_waited_for(host: Setup) -> None:
     assert host.count("ratchet_ingest_batches_total") > 1
 
 
+async def test_a_backlog_of_large_frames_behind_small_ones_is_not_waited_for(host: Setup) -> None:
+    """Small frames have the reader take a small piece of the file next time, which holds but one of these."""
+    writer, stop = host.writer(), asyncio.Event()
+    ingestor = host.ingestor(ingest_interval_seconds=3600.0)
+    small, large = list(frames(5, seed=1)), list(frames(5, seed=2))
+    for record_id in small:
+        writer.append(exchange_frame(record_id, b"{}", b"{}"))
+    assert await ingestor.run_once() == 5
+    for record_id in large:
+        writer.append(exchange_frame(record_id, random.Random(record_id).randbytes(1_500_000), b""))
+    running = asyncio.create_task(ingestor.run(stop))
+    try:
+        async with asyncio.timeout(20):
+            while host.count("ratchet_ingest_records_total") < 10:
+                await asyncio.sleep(0.01)
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 300)
+
+
 async def test_a_backlog_of_many_small_segments_is_not_waited_for(host: Setup) -> None:
     """A round takes one segment of a writer: with a pause behind each, a spool of small ones would only ever grow."""
     writer = host.writer(segment_bytes=65_536)

@@ -1,9 +1,16 @@
 """Ingest leaves half of a core to requests, and a backlog does not grow for ever. A clock that is moved by hand."""
 
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 
 from proxy.clock import ManualClock
+from proxy.config.serving import SpoolConfig
 from proxy.ingest.pace import Pace
+from proxy.spool import SpoolWriter
+from proxy.spool.layout import ends_of, segment_name, segments_of
+from tests.harness.frames import exchange_frame
 
 GIB = 1 << 30
 BATCH = 2_000_000
@@ -13,6 +20,11 @@ BATCH_S = 0.1
 
 def pace(clock: ManualClock | None = None, interval_s: float = 1.0) -> Pace:
     return Pace(4 * GIB, interval_s, clock or ManualClock())
+
+
+def written(size: int) -> dict[str, tuple[int, int]]:
+    """How far the only writer has come."""
+    return {"w": (0, size)}
 
 
 @pytest.mark.parametrize(
@@ -31,23 +43,44 @@ def test_no_rest_is_longer_than_the_wait_for_new_records() -> None:
 def test_a_spool_that_is_half_full_is_emptied_without_rests() -> None:
     heard: list[bool] = []
     it = Pace(4 * GIB, 1.0, ManualClock(), heard.append)
-    it.choose(2 * GIB - 1)
+    it.choose(2 * GIB - 1, written(1))
     assert it.rest_s(0.1) == 0.1
-    it.choose(2 * GIB)
+    it.choose(2 * GIB, written(2))
     assert it.rest_s(0.1) == 0.0
-    it.choose(1 * GIB)
-    it.choose(2 * GIB - 1)
+    it.choose(1 * GIB, written(3))
+    it.choose(2 * GIB - 1, written(4))
     assert (it.rest_s(0.1), heard) == (0.1, [True, False])
 
 
 def test_where_no_request_comes_there_are_no_rests() -> None:
     it = pace()
-    it.choose(1000)
+    it.choose(1000, written(1))
     assert it.rest_s(0.1) == 0.1
-    it.choose(1000)
+    it.choose(1000, written(1))
     assert it.rest_s(0.1) == 0.0
-    it.choose(2000)
+    it.choose(2000, written(2))
     assert it.rest_s(0.1) == 0.1
+
+
+def test_a_segment_that_is_let_go_of_while_requests_come_ends_no_rests() -> None:
+    it = pace()
+    it.choose(64_000_000, written(1))
+    it.choose(1000, written(2))
+    assert it.rest_s(0.1) == 0.1
+
+
+def test_what_was_written_is_seen_where_segments_are_let_go_of(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig(fsync="never", segment_bytes=65_536), index=0)
+    frame = exchange_frame(f"{1:032x}", b"x" * 40_000, b"{}")
+    ends = [ends_of(tmp_path)]
+    for _ in range(4):
+        writer.append(frame)
+        ends.append(ends_of(tmp_path))
+        for number in segments_of(tmp_path / writer.name)[:-1]:
+            (tmp_path / writer.name / segment_name(number)).unlink()
+        assert ends_of(tmp_path) == ends[-1]
+    writer.close()
+    assert all(one != other for one, other in pairwise(ends))
 
 
 def simulated(load: float, seconds: float = 3600.0) -> tuple[float, float]:
@@ -55,7 +88,7 @@ def simulated(load: float, seconds: float = 3600.0) -> tuple[float, float]:
     controller can store that never rests."""
     clock = ManualClock()
     it = pace(clock)
-    waits, most, hurried_s, written = 0.0, 0.0, 0.0, 0
+    waits, most, hurried_s, rounds = 0.0, 0.0, 0.0, 0
     while clock.monotonic() < seconds:
         behind = waits >= BATCH
         waits = max(0.0, waits - BATCH)
@@ -63,11 +96,11 @@ def simulated(load: float, seconds: float = 3600.0) -> tuple[float, float]:
         hurried_s += passed_s * it.hurries
         clock.advance(passed_s)
         waits += load * BATCH * passed_s / BATCH_S
-        written += 1
+        rounds += 1
         most = max(most, waits)
         if it.looks:
             it.saw(int(waits) if behind else 0)
-        it.choose(written)
+        it.choose(0, written(rounds))
     return most, hurried_s / seconds
 
 
