@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import orjson
 import zstandard
 from hypothesis import given
@@ -116,3 +118,8 @@ def test_whichever_way_a_block_is_compressed_one_decompressor_reads_it() -> None
         reader = zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(known or b""))
         for size in (0, 1600, 60_000):
             assert reader.decompress(Compressor(known).compress(text[:size])) == text[:size]
+
+
+def test_what_a_long_block_repeats_is_found_before_there_is_a_dictionary() -> None:
+    noise = random.Random(1).randbytes(1 << 20)
+    assert len(Compressor().compress(noise * 3)) < 1.1 * len(noise)

@@ -38,12 +38,12 @@ class Compressor:
 
 
 def _compressor(dictionary: bytes | None, level: int, **settings: Any) -> zstandard.ZstdCompressor:
-    known = 0 if dictionary is None else len(dictionary)
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        level, source_size=_USUAL_BYTES, dict_size=known, write_dict_id=False, **settings
-    )
-    if dictionary is None:
+    if dictionary is None:  # the first records of a store: zstd sees how long each block is
+        parameters = zstandard.ZstdCompressionParameters.from_level(level, **settings)
         return zstandard.ZstdCompressor(compression_params=parameters)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level, source_size=_USUAL_BYTES, dict_size=len(dictionary), write_dict_id=False, **settings
+    )
     words = zstandard.ZstdCompressionDict(dictionary)
     words.precompute_compress(compression_params=parameters)
     return zstandard.ZstdCompressor(dict_data=words, compression_params=parameters)
