@@ -25,7 +25,7 @@ from proxy.ingest.ledger import LEDGER_FILE
 from proxy.loop.act.install import BaseModel, first_model, first_state
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolReader, SpoolWriter
-from proxy.spool.frames import KIND_EXCHANGE, encode_frame, iter_frames
+from proxy.spool.frames import KIND_EXCHANGE, decode_payload, encode_frame, iter_frames
 from proxy.store.engine.database import Database
 from proxy.store.engine.refusals import RefusalKind, StoreAwayError
 from proxy.store.store import Store
@@ -255,6 +255,20 @@ UNREADABLE = {
     "bad arm": exchange_frame(new_id(NOW_US, random.Random(8)), b"asked", b"answered", arm=9),
     "bad votes": feedback_frame(NOW_US, {"fid": "no hex"}),
 }
+
+
+async def test_words_that_are_nested_too_deeply_hold_up_nothing(host: Setup) -> None:
+    """orjson reads 1024 levels and writes 254; Python writes fewer than a thousand. No user is found in them."""
+    deep = new_id(NOW_US + 500_000, random.Random(8))
+    facts = decode_payload(exchange_frame(deep, b"", b"")).meta
+    del facts["key"], facts["src"]
+    before, after = frames(2).items()
+    writer = host.writer()
+    asked = b'{"messages":[{"role":"user","content":%b}]}' % (b"[" * 1015 + b"]" * 1015)
+    for frame in (before[1], encode_frame(KIND_EXCHANGE, facts, asked, b"{}"), after[1]):
+        writer.append(frame)
+    assert await drain(host.ingestor()) == 3
+    assert await host.ids() == sorted([before[0], after[0], deep])
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
