@@ -443,7 +443,7 @@ class Ingestor:
             await self._store.ingest.apply(
                 IngestBatch(writer=batch.writer, segment=NO_POSITION[0], offset=NO_POSITION[1])
             )
-            await asyncio.to_thread(self._set_aside, entries[0].frame)
+            await asyncio.to_thread(lambda: self._set_aside(self._interpreter.with_user(entries[0].frame)))
             await self._apply(batch, [], offset, positions)
 
     def _set_aside(self, frame: Frame) -> None:

@@ -56,7 +56,7 @@ class Setup:
         config = parse_config({"champion": {"url": "http://localhost:1"}, "store": {"ingest_batch": BATCH} | settings})
         return Ingestor(config, self.store, SpoolReader(self.spool), TrafficMetrics(self.registry),
                         clock or SystemClock(), metrics=IngestMetrics(self.registry), first_model=self.first_model,
-                        on_hurry=on_hurry, told=told)  # fmt: skip
+                        on_hurry=on_hurry, told=told, user_hash=len)  # fmt: skip
 
     async def first_model(self) -> int:
         return (await first_model(self.store, self.base)).id
@@ -311,6 +311,10 @@ async def test_a_frame_that_is_refused_in_any_form_is_set_aside(host: Setup, tmp
     """A trigger in the database refuses one record whatever is in it, as a full partition or a broken index might."""
     written = frames(5)
     refused = list(written)[2]
+    frame = decode_payload(written[refused])
+    del frame.meta["key"], frame.meta["src"]
+    asked = orjson.dumps({"user": "ada"})
+    written[refused] = encode_frame(KIND_EXCHANGE, frame.meta, asked, frame.response)
     with sqlite3.connect(tmp_path / "ratchet.db") as other:
         other.execute(f"CREATE TRIGGER no BEFORE INSERT ON records WHEN hex(NEW.id) = '{refused.upper()}' "
                       "BEGIN SELECT RAISE(ABORT, 'not this one'); END")  # fmt: skip
@@ -323,6 +327,9 @@ async def test_a_frame_that_is_refused_in_any_form_is_set_aside(host: Setup, tmp
     assert await host.ids() == [name for name in written if name != refused]
     [(kept, _)] = iter_frames((host.spool / REJECTED_FILE).read_bytes())
     assert kept.meta["id"] == refused
+    assert (kept.meta["key"], kept.meta["src"]) == (len("ada"), "body"), (
+        "it is deleted with its user, and with nobody else"
+    )
     assert host.count("ratchet_ingest_rejected_total") == 1
 
 
