@@ -27,7 +27,7 @@ __all__ = ["FORBIDDEN_TRAILERS", "TRAILERS", "RequestHead", "RequestParser", "Re
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
 _LINE: Final = re.compile(rb"(" + _TOKEN + rb"):(" + _VALUE + rb")")
-TRAILERS: Final = re.compile(rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n")
+TRAILERS: Final = re.compile(rb"(?>(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*)\r\n")
 """A trailer section, empty or not, with its closing empty line."""
 _REQUEST: Final = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e\x80-\xff]++) HTTP/1\.([01])")
 _RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)((?: [\t\x20-\x7e\x80-\xff]*+)?)")

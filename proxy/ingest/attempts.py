@@ -48,7 +48,7 @@ class ReadCaution(IntEnum):
     ALONE = 1
     """Frame by frame."""
     RAW = 2
-    """Not at all: as it came."""
+    """As it came; only its user is looked for."""
     ASIDE = 3
     """Not even that."""
 

@@ -366,22 +366,25 @@ class Ingestor:
     def _poison(self, batch: SpoolBatch, at: int, trust: ReadCaution) -> _Entry:
         """A frame that was being read when the controller died, twice or more: as it came."""
         frame, end = batch.frames[at], batch.ends[at]
-        if trust is ReadCaution.ASIDE:
+        looks = trust is not ReadCaution.ASIDE  # the look for its user may be what kills
+        if not looks:
             self._set_aside(frame)
             frame = replace(frame, request=frame.request[:_ASIDE_BYTES], response=frame.response[:_ASIDE_BYTES])
         died = RuntimeError("the controller died twice while reading this frame; it is kept unread")
-        return _Entry(frame, end, record=self._raw(batch, frame, end, died), raw="fatal")
+        return _Entry(frame, end, record=self._raw(batch, frame, end, died, looks=looks), raw="fatal")
 
-    def _raw(self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception) -> NewRecord | None:
+    def _raw(
+        self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception, *, looks: bool = True
+    ) -> NewRecord | None:
         """The record that `frame` is kept as; None for an answer to the copy of a request, which is not missed and
-        must not take the place of that request's record."""
+        must not take the place of that request's record. `looks`: whether its body may be asked for the user."""
         place = f"{batch.writer}/{batch.segment}/{end}"
         done = "left out" if frame.kind == KIND_SHADOW else "stored"
         self._said.error("raw", "a frame is %s unread (spool %s): %s", done, place, type(exc).__name__)
         if frame.kind == KIND_SHADOW:
             return None
         now_us = int(self._clock.now() * 1e6)
-        user = self._interpreter.user_of(frame)
+        user = self._interpreter.user_of(frame, looks=looks)
         return raw_record(frame, user=user, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
 
     async def _apply(self, batch: SpoolBatch, entries: list[_Entry], offset: int, positions: Positions) -> None:
@@ -437,7 +440,7 @@ class Ingestor:
             await self._store.ingest.apply(
                 IngestBatch(writer=batch.writer, segment=NO_POSITION[0], offset=NO_POSITION[1])
             )
-            await asyncio.to_thread(self._set_aside, entries[0].frame)
+            await asyncio.to_thread(lambda: self._set_aside(self._interpreter.with_user(entries[0].frame)))
             await self._apply(batch, [], offset, positions)
 
     def _set_aside(self, frame: Frame) -> None:

@@ -8,6 +8,7 @@ what was seen is never dropped for not being understood.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeGuard
 
@@ -175,12 +176,22 @@ class Interpreter:
         )
         return TASK.name if is_task else found.kind
 
-    def user_of(self, frame: Frame) -> int | None:
-        """The hash of the user that any frame names, whatever sense its facts make."""
+    def user_of(self, frame: Frame, *, looks: bool = True) -> int | None:
+        """The hash of the user that any frame names, whatever sense its facts make; without `looks` only of one whose
+        facts say it."""
         try:
-            return frame.meta["key"] if "key" in frame.meta else self._key(frame)[0]
-        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
+            user: int | None = frame.meta["key"] if "key" in frame.meta or not looks else self._key(frame)[0]
+        except Exception:  # noqa: BLE001 - it is asked of frames that cannot be read: the queue goes on
             return None
+        return user
+
+    def with_user(self, frame: Frame) -> Frame:
+        """`frame`, whose facts now say whose it is; as it was where that cannot be told."""
+        try:
+            key, source, _ = self._key(frame)
+        except Exception:  # noqa: BLE001 - as in `user_of`
+            return frame
+        return replace(frame, meta={**frame.meta, "key": key, "src": source.value})
 
     def _key(self, frame: Frame) -> tuple[int | None, StickySource, Any]:
         """The sticky key's hash, None where there is no key, and who says so. Where the gateway did not have to know

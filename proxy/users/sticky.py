@@ -195,5 +195,9 @@ def _text(said: str) -> bytes:
 def _written(content: Any) -> bytes:
     try:
         return orjson.dumps(content)
-    except TypeError:  # a number of more than 64 bits, which only the reader of cut bodies leaves whole
+    except TypeError:
+        pass
+    try:  # nested too deeply, or a number of more than 64 bits, which only the reader of cut bodies leaves whole
         return repr(content).encode()
+    except RecursionError:  # orjson reads more levels than Python writes
+        return b""

@@ -20,7 +20,7 @@ import orjson
 
 __all__ = ["TopLevel"]
 
-_STRING: Final = rb'"[^"\\]{0,1000}+(?:\\.[^"\\]{0,200}+){0,200}+"'
+_STRING: Final = rb'"[^"\\]{0,1000}+(?>(?:\\.[^"\\]{0,200}+){0,200})"'
 """One that is not too long: where it does not end, it has been looked through once for each level."""
 _PLAIN: Final = rb'[^"{}\[\]]++|' + _STRING
 _BEFORE: Final = re.compile(rb"[\xef\xbb\xbf \t\r\n]*+")
@@ -30,17 +30,17 @@ _TOP: Final = re.compile(rb'[^"{}\[\]:,]*+')
 def _nested(levels: int) -> bytes:
     """A pattern for what closes again within so many levels."""
     within = _PLAIN if levels == 1 else _PLAIN + rb"|" + _nested(levels - 1)
-    return rb"[\[{](?:" + within + rb")*+[\]}]"
+    return rb"[\[{](?>(?:" + within + rb")*)[\]}]"
 
 
-_DEEPER: Final = re.compile(rb"(?:" + _PLAIN + rb"|" + _nested(6) + rb")*+", re.DOTALL)
+_DEEPER: Final = re.compile(rb"(?>(?:" + _PLAIN + rb"|" + _nested(6) + rb")*)", re.DOTALL)
 """Six levels: nearly everything that programs send, the schema of a tool among it."""
-_OPENING: Final = re.compile(rb'(?:[^"{}\[\]]*+[\[{])++')
-_CLOSING: Final = re.compile(rb'(?:[^"{}\[\]]*+[\]}])++')
+_OPENING: Final = re.compile(rb'(?>(?:[^"{}\[\]]*+[\[{])+)')
+_CLOSING: Final = re.compile(rb'(?>(?:[^"{}\[\]]*+[\]}])+)')
 _CLOSER: Final = re.compile(rb"[\]}]")
-_QUOTED: Final = re.compile(rb'[^"]*+(?:(?<=[^\\]\\)"[^"]*+)*+')
+_QUOTED: Final = re.compile(rb'[^"]*+(?>(?:(?<=[^\\]\\)"[^"]*+)*)')
 """Up to a quote that does not follow a single backslash."""
-_IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_IN_STRING: Final = re.compile(rb'(?>(?:[^"\\]++|\\.)*)', re.DOTALL)
 _QUOTE, _COLON, _COMMA, _BACKSLASH, _OPEN, _CLOSE = b'":,\\{}'
 _LONGEST_KEY: Final = 256
 _FREE_STEPS: Final = 512

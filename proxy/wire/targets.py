@@ -18,7 +18,7 @@ BLANK: Final = b"[redacted]"
 WORDS: Final = (b"key", b"token", b"secret", b"sig", b"auth", b"pass", b"cred", b"session", b"jwt", b"code", b"sas")
 """What in a name makes its value a secret."""
 _MOST_ESCAPED: Final = 5
-_PARAMETER: Final = re.compile(rb"([?&;#])([^?&;#=]*)=([^&;#]*+(?:[;#][^&;#=]*+(?=[&;#]|\Z))*+)")
+_PARAMETER: Final = re.compile(rb"([?&;#])([^?&;#=]*)=([^&;#]*+(?>(?:[;#][^&;#=]*+(?=[&;#]|\Z))*))")
 """For most servers a semicolon is a part of the value, for some the end of it: both where no other name follows."""
 _WHOLE: Final = re.compile(rb"([?&;#])([^?&;#=]*%[^?&;#=]*)(?=[&;#]|\Z)")
 """One whose equals sign may be encoded, too."""

@@ -17,6 +17,7 @@ from proxy.config.serving import SpoolConfig
 from proxy.ingest.attempts import NOTE_FILE, Attempts, ReadCaution
 from proxy.ingest.ingestor import REJECTED_FILE
 from proxy.spool import SpoolWriter
+from proxy.spool.frames import KIND_EXCHANGE, decode_payload, encode_frame
 from proxy.spool.layout import segment_name, segments_of
 from proxy.store.store import Store
 from proxy.store.tables.values import RecordFilter, RecordFlag
@@ -96,6 +97,24 @@ async def test_a_frame_that_kills_twice_is_stored_raw_and_costs_nobody_else(tmp_
     assert RecordFlag.NO_TRAIN in view.row.flags
     await store.close()
     assert list(spool.iterdir()) == [], "no note is left"
+
+
+async def test_a_look_for_a_user_that_kills_is_given_up(tmp_path: Path) -> None:
+    """Each of the three ways to read a frame may be tried; the fourth does not look into it."""
+    sqlite_with_tables(tmp_path / "ratchet.db")
+    spool = tmp_path / "spool"
+    records = list(exchanges(3, start_us=NOW_US, seed=1))
+    written = [of_record(record) for record in records]
+    facts = decode_payload(exchange_frame(records[1].id, DEADLY, ANSWER)).meta
+    del facts["key"], facts["src"]
+    written[1] = encode_frame(KIND_EXCHANGE, facts, DEADLY, ANSWER)
+    with_writer(spool, written)
+    assert [reads(tmp_path) for _ in range(4)] == [-signal.SIGKILL] * 3 + [0]
+    store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=SystemClock())
+    page = await store.records.list(RecordFilter(), limit=100)
+    assert sorted(row.id for row in page.rows) == [record.id for record in records]
+    await store.close()
+    assert [path.name for path in spool.iterdir()] == [REJECTED_FILE]
 
 
 def with_writer(spool: Path, frames: list[bytes]) -> None:

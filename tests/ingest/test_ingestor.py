@@ -25,7 +25,7 @@ from proxy.ingest.ledger import LEDGER_FILE
 from proxy.loop.act.install import BaseModel, first_model, first_state
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolReader, SpoolWriter
-from proxy.spool.frames import KIND_EXCHANGE, encode_frame, iter_frames
+from proxy.spool.frames import KIND_EXCHANGE, decode_payload, encode_frame, iter_frames
 from proxy.store.engine.database import Database
 from proxy.store.engine.refusals import RefusalKind, StoreAwayError
 from proxy.store.store import Store
@@ -56,7 +56,7 @@ class Setup:
         config = parse_config({"champion": {"url": "http://localhost:1"}, "store": {"ingest_batch": BATCH} | settings})
         return Ingestor(config, self.store, SpoolReader(self.spool), TrafficMetrics(self.registry),
                         clock or SystemClock(), metrics=IngestMetrics(self.registry), first_model=self.first_model,
-                        on_hurry=on_hurry, told=told)  # fmt: skip
+                        on_hurry=on_hurry, told=told, user_hash=len)  # fmt: skip
 
     async def first_model(self) -> int:
         return (await first_model(self.store, self.base)).id
@@ -257,6 +257,20 @@ UNREADABLE = {
 }
 
 
+async def test_words_that_are_nested_too_deeply_hold_up_nothing(host: Setup) -> None:
+    """orjson reads 1024 levels and writes 254; Python writes fewer than a thousand. No user is found in them."""
+    deep = new_id(NOW_US + 500_000, random.Random(8))
+    facts = decode_payload(exchange_frame(deep, b"", b"")).meta
+    del facts["key"], facts["src"]
+    before, after = frames(2).items()
+    writer = host.writer()
+    asked = b'{"messages":[{"role":"user","content":%b}]}' % (b"[" * 1015 + b"]" * 1015)
+    for frame in (before[1], encode_frame(KIND_EXCHANGE, facts, asked, b"{}"), after[1]):
+        writer.append(frame)
+    assert await drain(host.ingestor()) == 3
+    assert await host.ids() == sorted([before[0], after[0], deep])
+
+
 @pytest.mark.parametrize("case", UNREADABLE)
 async def test_a_frame_without_sense_is_kept_raw_and_holds_up_nothing(host: Setup, case: str) -> None:
     before, after = frames(2).items()
@@ -297,6 +311,10 @@ async def test_a_frame_that_is_refused_in_any_form_is_set_aside(host: Setup, tmp
     """A trigger in the database refuses one record whatever is in it, as a full partition or a broken index might."""
     written = frames(5)
     refused = list(written)[2]
+    frame = decode_payload(written[refused])
+    del frame.meta["key"], frame.meta["src"]
+    asked = orjson.dumps({"user": "ada"})
+    written[refused] = encode_frame(KIND_EXCHANGE, frame.meta, asked, frame.response)
     with sqlite3.connect(tmp_path / "ratchet.db") as other:
         other.execute(f"CREATE TRIGGER no BEFORE INSERT ON records WHEN hex(NEW.id) = '{refused.upper()}' "
                       "BEGIN SELECT RAISE(ABORT, 'not this one'); END")  # fmt: skip
@@ -309,6 +327,9 @@ async def test_a_frame_that_is_refused_in_any_form_is_set_aside(host: Setup, tmp
     assert await host.ids() == [name for name in written if name != refused]
     [(kept, _)] = iter_frames((host.spool / REJECTED_FILE).read_bytes())
     assert kept.meta["id"] == refused
+    assert (kept.meta["key"], kept.meta["src"]) == (len("ada"), "body"), (
+        "it is deleted with its user, and with nobody else"
+    )
     assert host.count("ratchet_ingest_rejected_total") == 1
 
 

@@ -23,7 +23,7 @@ __all__ = ["SHARED_BY", "VOCABULARY", "blanked"]
 SHARED_BY: Final = 20
 """Users who must have sent a string, for it to be no one's own."""
 _LONGEST: Final = 8192
-_STRING: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
+_STRING: Final = re.compile(rb'"((?>(?:[^"\\]++|\\.)*))"', re.DOTALL)
 _WORD: Final = re.compile(rb"[A-Za-z\x80-\xff]{2,}")
 _OUTSIDE: Final = re.compile(rb"[^\[\]{}:,]+")
 _COMMON_VALUES: Final = frozenset((b"null", b"true", b"false", b"0", b"1"))

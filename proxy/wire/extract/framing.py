@@ -28,7 +28,7 @@ __all__ = ["ARRAY", "Framed", "Framing", "framing_of"]
 
 _HEAD: Final = 4096
 _BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry)?:)")
-_SILENCE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:[ \t]*[\r\n]|:[^\r\n]*)*+")
+_SILENCE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?>(?:[ \t]*[\r\n]|:[^\r\n]*)*)")
 """What may stand before the first event, however long: comments, and lines without anything."""
 _FIELD: Final = re.compile(rb"(?:data|event|id|retry)?:|(?:data|event|id|retry)\Z")
 _SAYS: Final = re.compile(rb"(?:data|event):")

@@ -24,7 +24,7 @@ _LAST: Final = 2048
 """Bytes before a cut in which a text may not be whole."""
 _KINDS: Final = frozenset({"object", "type", "role", "id", "model", "finish_reason", "status"})
 """Members that say what something is: they come whole, or are ours."""
-_STRING: Final = re.compile(r'"((?:[^"\\\r\n]|\\[^\r\n])*+)"?')
+_STRING: Final = re.compile(r'"((?>(?:[^"\\\r\n]++|\\[^\r\n])*))"?')
 """A JSON string; one that breaks off ends with its line."""
 _NAMES: Final = re.compile(r"\s*:")
 _PART: Final = re.compile(r'"text"\s*:\s*"')
