@@ -29,7 +29,7 @@ from policies.experiment import ABTestConfig, ArmStats
 from policies.guardrails import GUARDRAILS, GuardrailResult, GuardrailState
 from policies.holdback import Compared, WatchedGuardrail, watched
 from policies.parts import MOST_PARTS, PartMoments
-from policies.wording import duration, many, share
+from policies.wording import counted, duration, many, share
 
 __all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "WatchPart", "watch"]
 
@@ -199,7 +199,7 @@ def _decide(
     if facts.requests < config.min_samples_per_version:
         seen, needed = facts.requests, config.min_samples_per_version
         return WatchDecision.KEEP, (
-            f"Only {many(seen)} requests since the promotion, {many(needed)} needed before the window can end.",
+            f"Only {counted(seen, 'request')} since the promotion, {many(needed)} needed before the window can end.",
         )
     longest = _LONGEST * config.watch_hours
     leaning = tuple(_since(g.result) for g in guardrails if g.leans_to_harm)

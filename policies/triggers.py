@@ -20,7 +20,7 @@ from typing import Annotated, Final, NamedTuple
 from policies.brakes import Brake, month_full_until, stop_in_words
 from policies.drop import DropDetector
 from policies.intervals import Interval
-from policies.wording import duration, many, percent, score, share
+from policies.wording import counted, duration, many, percent, score, share
 
 __all__ = ["DropDetector", "Trigger", "TriggerConfig", "TriggerFacts", "TriggerProgress", "TriggerReport",
            "evaluate_triggers", "too_few_samples"]  # fmt: skip
@@ -160,9 +160,8 @@ def too_few_samples(usable: int, config: TriggerConfig, left_out: Mapping[str, i
     """
     if usable >= config.min_usable_samples:
         return None
-    text = (
-        f"{many(usable)} usable samples, {many(config.min_usable_samples)} needed for a training that can show a gain"
-    )
+    needed = many(config.min_usable_samples)
+    text = f"{counted(usable, 'usable sample')}, {needed} needed for a training that can show a gain"
     most = sorted((left_out or {}).items(), key=lambda item: (-item[1], item[0]))[:_REASONS]
     if not most:
         return text
@@ -253,7 +252,7 @@ def _sample_count(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress
     reason = (
         "New quality samples have not been counted yet."
         if new is None
-        else f"{many(new)} new quality samples, {many(target)} needed."
+        else f"{counted(new, 'new quality sample')}, {many(target)} needed."
     )
     # An empty history fires nothing, whatever the target says.
     return _toward(Trigger.SAMPLE_COUNT, config.enable_sample_count, new or None, max(target, 1), reason)
@@ -302,7 +301,7 @@ def _negative_feedback(facts: TriggerFacts, config: TriggerConfig) -> TriggerPro
     if rate is None or votes < config.min_feedback_votes:
         rate, reason = (
             None,
-            f"{many(votes)} votes in 24 hours, {many(config.min_feedback_votes)} needed for a rate.",
+            f"{counted(votes, 'vote')} in 24 hours, {many(config.min_feedback_votes)} needed for a rate.",
         )
     else:
         reason = f"{share(rate)} of {many(votes)} votes in 24 hours are negative, {share(target)} needed."

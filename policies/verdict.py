@@ -28,7 +28,7 @@ from policies.verdict_words import (
     past_in_words,
     strongest_in_words,
 )
-from policies.wording import duration, many, nothing_yet, number, odds, percent, score
+from policies.wording import counted, duration, many, nothing_yet, number, odds, percent, score
 
 __all__ = ["NOTHING_MEASURES", "NOT_ABOVE_NOTHING", "decide", "has_won"]
 
@@ -135,7 +135,7 @@ def _carriers_to_wait_for(look: Measurements) -> tuple[str, ...]:
         return ()
     if min(carried.voters) < LEAST_VOTERS:
         seen = min(carried.voters)
-        reason = f"only {many(seen)} voters in the smaller arm, {LEAST_VOTERS} needed"
+        reason = f"only {counted(seen, 'voter')} in the smaller arm, {LEAST_VOTERS} needed"
     else:
         reason = f"without their votes {left_in_words(carried)}, {number(needed)} needed"
     most = max(carried.left_out)

@@ -26,7 +26,7 @@ from policies.transition.values import (
     with_retry,
 )
 from policies.triggers import too_few_samples
-from policies.wording import many
+from policies.wording import counted
 
 
 def prepare(position: Position, action: PrepareData, effect: Effect, now: Context) -> Transition:
@@ -60,11 +60,11 @@ def prepare(position: Position, action: PrepareData, effect: Effect, now: Contex
     outcome = {"samples": samples, "data_path": path}
     last_run = LastRun(dataset_at=now.at, retrain_at=now.at)
     if action.train:
-        reason = f"{many(samples)} samples for run {run.id} (trigger {run.trigger})"
+        reason = f"{counted(samples, 'sample')} for run {run.id} (trigger {run.trigger})"
         phase, run = Training(run_id=run.id, before=ledger.last), replace(run, state="prepared")
         ledger = replace(ledger, last=last_run)
         return moved(position, Event.DATASET_READY, phase, ledger, reason, now, runs=(run,), outcome=outcome)
-    reason = f"{many(samples)} samples in {path}; no training follows"
+    reason = f"{counted(samples, 'sample')} in {path}; no training follows"
     # Asked for by a person it is a rehearsal and starts no cool-down; without a trainer it is all there is.
     ledger = ledger if now.manual else replace(ledger, last=last_run)
     run = replace(run, state="data_only", ended_us=now.at_us)

@@ -151,7 +151,11 @@ def _print_traffic(out: Console, traffic: TrafficStatus | None) -> None:
     if traffic is None or not traffic.requests:
         return
     many = wording.many
-    parts = [f"{many(traffic.requests)} requests", f"{many(traffic.failed)} failed", f"{many(traffic.refused)} refused"]
+    parts = [
+        wording.counted(traffic.requests, "request"),
+        f"{many(traffic.failed)} failed",
+        f"{many(traffic.refused)} refused",
+    ]
     if traffic.fallbacks:
         parts.append(f"{wording.many(traffic.fallbacks)} answered by the champion for another arm")
     parts.append(f"{wording.many(traffic.positive)} thumbs up, {wording.many(traffic.negative)} down")

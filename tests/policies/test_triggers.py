@@ -176,6 +176,7 @@ def test_too_few_usable_samples_hold_without_a_cool_down() -> None:
     assert report.hold == "99 usable samples, 100 needed for a training that can show a gain."
     assert report.hold_until is None
     assert too_few_samples(100, CONFIG) is None
+    assert (too_few_samples(1, CONFIG) or "").startswith("1 usable sample, 100 needed")
 
 
 def test_what_left_the_samples_out_is_named_most_frequent_first() -> None:
