@@ -3,7 +3,6 @@ took."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +20,7 @@ from proxy.gateway.backend import Router
 from proxy.routes import RouteTable, Target, read_routes, write_routes
 from tests.gateway.playbook import NotePool, Talk
 from tests.gateway.test_arms import post
-from tests.gateway.test_rewriting import ASKED, BODY, BRIEF
+from tests.gateway.test_rewriting import ASKED, BODY, BRIEF, PACKED
 from tests.gateway.test_shadow import opened, shadow
 from tests.gateway.test_shadow import post as question
 from tests.harness.gateway import Door, config, open_gateway
@@ -111,10 +110,10 @@ async def test_a_promoted_rewrite_is_not_for_those_held_back(upstream: Upstream,
         door.route(champion=Target(model_id=1, name="new", url=upstream.url, rewrite=BRIEF))
         for arm in (Arm.CONTROL, Arm.CHAMPION):
             await door.ask(post(BODY, user_of(arm)))
-            await door.ask(post(gzip.compress(BODY), user_of(arm) + packed))
+            await door.ask(post(PACKED, user_of(arm) + packed))
         metas = [(await door.frame(n)).meta for n in (1, 2, 3, 4)]
-    assert [seen.payload for seen in old.seen] == [BODY, gzip.compress(BODY)]
-    assert [seen.payload for seen in upstream.seen] == [ASKED, gzip.compress(BODY)]
+    assert [seen.payload for seen in old.seen] == [BODY, PACKED]
+    assert [seen.payload for seen in upstream.seen] == [ASKED, PACKED]
     assert [meta["arm"] for meta in metas] == [2, 2, 0, 0]
     assert [meta["exp"] for meta in metas] == [7, None, 7, None], "what cannot be rewritten is evidence in no arm"
     assert ["rw" in meta for meta in metas] == [False, False, True, False]
