@@ -30,7 +30,7 @@ strict = True
 ignore_missing_imports = True
 follow_imports = skip
 
-[mypy-proxy.*,policies.*]
+[mypy-proxy.*,policies.*,mypy_extensions]
 follow_imports = silent
 """
 """Sources of other packages (SQLAlchemy, pydantic, …) are not read: it takes twenty seconds, for the same code. What

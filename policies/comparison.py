@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from policies.conversation import ToolCall
 from policies.language import language
-from policies.scoring import ResponseFacts, ScoringConfig, score
+from policies.scoring import ScoringConfig, score
 
 __all__ = [
     "HARD",
@@ -165,15 +165,13 @@ def look_at(question: AskedQuestion, answer: Answer, config: ScoringConfig) -> S
     if answer.failed is not None:
         return SeenAnswer(0.0, (Defect.FAILED,))
     seen = score(
-        ResponseFacts(
-            text=answer.text,
-            finish_reason=answer.finish_reason,
-            refused=answer.refused,
-            json_requested=question.json_requested and not answer.calls,
-            malformed=answer.malformed,
-            partial_text=answer.partial,
-        ),
+        answer.text,
         config,
+        finish_reason=answer.finish_reason,
+        refused=answer.refused,
+        json_requested=question.json_requested and not answer.calls,
+        malformed=answer.malformed,
+        partial_text=answer.partial,
     )
     more = [] if "empty" in seen.reasons else _more_defects(question, answer)
     defects = (*(Defect(reason) for reason in seen.reasons), *more)

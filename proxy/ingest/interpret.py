@@ -16,7 +16,7 @@ import orjson
 
 from policies.kinds import OTHER, TASK
 from policies.records import Arm, Outcome, StickySource
-from policies.scoring import FORMAT_CHECK, ResponseFacts, Score, ScoringConfig, score
+from policies.scoring import FORMAT_CHECK, Score, ScoringConfig, score
 from proxy.config.serving import CaptureConfig, StickyConfig
 from proxy.ingest.aliases import AliasReader
 from proxy.ingest.behaviour import behaviour_of, compares_languages
@@ -225,16 +225,17 @@ class Interpreter:
 
     def _check(self, found: Extraction, text: str, *, partial: bool) -> Score | None:
         """What the format check says of an answer; None where all that is known of it is that its copy is empty."""
-        facts = ResponseFacts(
-            text=text,
+        partial = partial or found.unread
+        checked = score(
+            text,
+            self._scoring,
             finish_reason=found.finish_reason,
             refused=found.refused,
             json_requested=found.json_requested,
             malformed=found.malformed,
-            partial_text=partial or found.unread,
+            partial_text=partial,
         )
-        checked = score(facts, self._scoring)
-        return None if facts.partial_text and "empty" in checked.reasons else checked
+        return None if partial and "empty" in checked.reasons else checked
 
     def _quality(self, found: Extraction, checked: Score | None) -> tuple[float | None, str | None, dict[str, float]]:
         """The score that counts, its scorer, and all scores. The response's own score wins over the format check."""

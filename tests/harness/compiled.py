@@ -26,6 +26,8 @@ ROOMS: Final = (
     "tests/ingest",
     "tests/metrics",
     "tests/policies/test_assignment.py",
+    "tests/policies/test_repetition.py",
+    "tests/policies/test_scoring.py",
     "tests/spool",
     "tests/store/test_columns.py",
     "tests/users",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.scoring import ResponseFacts, Score, ScoringConfig, score
+from policies.scoring import _DECLINES, _NEVER_FIRST, Score, ScoringConfig, score
 
 DEFAULT = ScoringConfig()
 PROSE = (
@@ -16,8 +16,19 @@ PROSE = (
 )
 
 
+REFUSALS = [
+    "I'm sorry, but I can't help with that.", "I’m sorry, but I cannot assist with that request.",
+    "I cannot provide medical advice.", "I am unable to help.", "I can not answer that.", "I must decline.",
+    "I won't be able to help with that.", "Unfortunately, I am not able to do that.",
+    "As an AI language model, I don't have opinions.", "Es tut mir leid, aber ich kann dabei nicht helfen.",
+    "Je suis désolé, mais je ne peux pas vous aider.", "Lo siento, pero no puedo ayudar con eso.",
+    "抱歉，我无法帮助您。", "申し訳ありませんが、お手伝いできません。", "Sorry, but I can't do that.",
+    "My apologies, I cannot continue.", "Désolé, je ne peux pas.", '"I apologize, but I am unable to do that."',
+]  # fmt: skip
+
+
 def of(text: str, config: ScoringConfig = DEFAULT, **facts: Any) -> Score:
-    return score(ResponseFacts(text=text, **facts), config)
+    return score(text, config, **facts)
 
 
 def test_an_answer_without_a_visible_defect_scores_1() -> None:
@@ -70,19 +81,15 @@ def test_an_answer_that_came_to_its_end_has_no_defect(reason: str | None) -> Non
     assert of(PROSE, finish_reason=reason) == Score(1.0)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I'm sorry, but I can't help with that.", "I’m sorry, but I cannot assist with that request.",
-        "I cannot provide medical advice.", "I am unable to help.", "I can not answer that.", "I must decline.",
-        "I won't be able to help with that.", "Unfortunately, I am not able to do that.",
-        "As an AI language model, I don't have opinions.", "Es tut mir leid, aber ich kann dabei nicht helfen.",
-        "Je suis désolé, mais je ne peux pas vous aider.", "Lo siento, pero no puedo ayudar con eso.",
-        "抱歉，我无法帮助您。", "申し訳ありませんが、お手伝いできません。",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("text", REFUSALS)
 def test_refusals(text: str) -> None:
     assert of(text) == Score(0.2, ("refusal",))
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_the_look_at_the_first_letter_misses_no_refusal(text: str) -> None:
+    assert not _NEVER_FIRST & {text[0].lower(), text[0].upper()}
+    assert not any(_DECLINES.match(letter + text[1:]) for letter in _NEVER_FIRST)
 
 
 @pytest.mark.parametrize(
