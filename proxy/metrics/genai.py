@@ -16,7 +16,8 @@ from prometheus_client.registry import CollectorRegistry
 
 from policies.kinds import Kind
 from policies.records import Outcome
-from proxy.metrics.families import Distribution, HistogramFamily
+from proxy.metrics.cells import Distribution
+from proxy.metrics.families import HistogramFamily
 
 __all__ = ["GenAiMetrics", "GenAiSeries"]
 

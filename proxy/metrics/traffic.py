@@ -20,7 +20,8 @@ from prometheus_client.registry import CollectorRegistry
 
 from policies.kinds import OTHER, TASK
 from policies.records import Arm, Outcome, StickySource
-from proxy.metrics.families import Cell, CounterFamily, Distribution, HistogramFamily
+from proxy.metrics.cells import Cell, Distribution
+from proxy.metrics.families import CounterFamily, HistogramFamily
 from proxy.metrics.genai import GenAiMetrics, GenAiSeries
 from proxy.wire.extract.shapes import KINDS
 
@@ -172,6 +173,11 @@ class TrafficMetrics:
             self._models = dict(names)
             self._series.clear()
             self._cells.clear()
+
+    def observe_all(self, records: Iterable[TrafficRecord]) -> None:
+        """Count stored records."""
+        for record in records:
+            self.observe(record)
 
     def observe(self, record: TrafficRecord) -> None:
         """Count one stored record."""

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from policies.kinds import Kind
 from policies.records import Arm, Outcome, StickySource
-from proxy.metrics.families import CounterFamily, Distribution
+from proxy.metrics.cells import Distribution
+from proxy.metrics.families import CounterFamily
 from proxy.metrics.gateway import GatewayCollector, stats_files
 from proxy.metrics.shared import SharedCounters
 from proxy.metrics.traffic import TrafficMetrics
