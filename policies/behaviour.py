@@ -30,10 +30,10 @@ class Behaviour(IntFlag):
 
 
 _OF_DEFECT: Final = {
-    "refusal": Behaviour.DECLINED,
-    "malformed": Behaviour.MALFORMED,
-    "invalid_json": Behaviour.MALFORMED,
-    "truncated": Behaviour.TRUNCATED,
+    "refusal": Behaviour.DECLINED.value,
+    "malformed": Behaviour.MALFORMED.value,
+    "invalid_json": Behaviour.MALFORMED.value,
+    "truncated": Behaviour.TRUNCATED.value,
 }
 """By the defects of the format check (`policies.scoring`); the others are no behaviour."""
 _SHOWN: Final = tuple(flag for flag in Behaviour if flag is not Behaviour.LANGUAGES)
@@ -43,7 +43,7 @@ def of_defects(defects: Iterable[str]) -> int:
     """The bits of the defects that the format check has found."""
     bits = 0
     for defect in defects:
-        bits |= _OF_DEFECT.get(defect, Behaviour.NONE).value
+        bits |= _OF_DEFECT.get(defect, 0)
     return bits
 
 

@@ -110,6 +110,8 @@ _BUT_NO: Final = re.compile(
 """What takes back what it begins with."""
 _WORD: Final = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|[^\W_]+")
 """Scripts written without spaces: every character is a word."""
+_ASCII: Final = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
+"""For `str.translate`: the same words, in lower case and with spaces between them, three times as fast."""
 
 
 def complaint_in(said: str, question: str | None) -> Rule | None:
@@ -130,10 +132,16 @@ def complaint_in(said: str, question: str | None) -> Rule | None:
 
 
 def _similar(text: str, question: str) -> bool:
-    one, other = Counter(_words(text)), Counter(_words(question))
-    fewer = min(one.total(), other.total())
+    here, there = _words(text), _words(question)
+    fewer, more = sorted((len(here), len(there)))
+    if fewer < _FEWEST_WORDS or fewer < _ALIKE * more:
+        return False
+    known = sum(map(frozenset(there).__contains__, here))
+    if known < _CONTAINED * fewer or known < _ALIKE * (fewer + more - known):
+        return False  # nearly all are told by this, without counting how often each word occurs
+    one, other = Counter(here), Counter(there)
     common = (one & other).total()
-    if fewer < _FEWEST_WORDS or common < _CONTAINED * fewer or common < _ALIKE * (one | other).total():
+    if common < _CONTAINED * fewer or common < _ALIKE * (fewer + more - common):
         return False
     only_here, only_there = one - other, other - one
     if not all(word.isalpha() for word in only_here + only_there):
@@ -142,4 +150,4 @@ def _similar(text: str, question: str) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
+    return text.translate(_ASCII).split() if text.isascii() else _WORD.findall(text.casefold())

@@ -24,20 +24,22 @@ _AHEAD: Final = 1.5
 
 _NO_PROSE: Final = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|<[^>\n]{1,80}>", re.DOTALL)
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_ASCII_WORD: Final = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?")
+"""The same where there is nothing else, in half the time."""
 _SCRIPTS: Final = {
-    "latin": re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]"),
-    "cyrillic": re.compile(r"[\u0400-\u052f]"),
-    "greek": re.compile(r"[\u0370-\u03ff]"),
-    "arabic": re.compile(r"[\u0600-\u06ff]"),
-    "hebrew": re.compile(r"[\u0590-\u05ff]"),
-    "devanagari": re.compile(r"[\u0900-\u097f]"),
-    "bengali": re.compile(r"[\u0980-\u09ff]"),
-    "tamil": re.compile(r"[\u0b80-\u0bff]"),
-    "thai": re.compile(r"[\u0e00-\u0e7f]"),
-    "georgian": re.compile(r"[\u10a0-\u10ff]"),
-    "hangul": re.compile(r"[\uac00-\ud7af\u1100-\u11ff]"),
-    "kana": re.compile(r"[\u3040-\u30ff]"),
-    "han": re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]"),
+    "latin": re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]+"),
+    "cyrillic": re.compile(r"[\u0400-\u052f]+"),
+    "greek": re.compile(r"[\u0370-\u03ff]+"),
+    "arabic": re.compile(r"[\u0600-\u06ff]+"),
+    "hebrew": re.compile(r"[\u0590-\u05ff]+"),
+    "devanagari": re.compile(r"[\u0900-\u097f]+"),
+    "bengali": re.compile(r"[\u0980-\u09ff]+"),
+    "tamil": re.compile(r"[\u0b80-\u0bff]+"),
+    "thai": re.compile(r"[\u0e00-\u0e7f]+"),
+    "georgian": re.compile(r"[\u10a0-\u10ff]+"),
+    "hangul": re.compile(r"[\uac00-\ud7af\u1100-\u11ff]+"),
+    "kana": re.compile(r"[\u3040-\u30ff]+"),
+    "han": re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]+"),
 }
 _ONE_LANGUAGE: Final = {"greek": "el", "hebrew": "he", "devanagari": "hi", "bengali": "bn", "tamil": "ta",
                         "thai": "th", "georgian": "ka", "hangul": "ko"}  # fmt: skip
@@ -75,7 +77,7 @@ def language(text: str) -> str | None:
     """ISO 639-1 code of the language that `text` is written in; None where it is short, mixed, or no known one."""
     prose = _NO_PROSE.sub(" ", text[:_READ])
     scripts = {"latin": _SCRIPTS["latin"]} if prose.isascii() else _SCRIPTS  # most texts: the others cannot be there
-    counts = {name: len(letters.findall(prose)) for name, letters in scripts.items()}
+    counts = {name: len("".join(letters.findall(prose))) for name, letters in scripts.items()}
     total = sum(counts.values())
     if not total:
         return None
@@ -107,8 +109,9 @@ def _eastern(counts: dict[str, int], total: int) -> str | None:
 
 def _latin(prose: str) -> str | None:
     found = dict.fromkeys(_SMALL_WORDS, 0)
-    for word in _WORD.findall(prose):
-        for name in _LANGUAGES_OF.get(word.lower(), ()):
+    words = (_ASCII_WORD if prose.isascii() else _WORD).findall(prose)
+    for names in map(_LANGUAGES_OF.get, map(str.lower, words)):
+        for name in names or ():
             found[name] += 1
     hits = sorted(((count, name) for name, count in found.items()), reverse=True)
     (first, name), (second, _) = hits[0], hits[1]

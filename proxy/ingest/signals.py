@@ -9,7 +9,7 @@ answer before is judged here, where both texts are at hand, and `answers_key` is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -53,7 +53,7 @@ def shown_by(
     found: Extraction, headers: Mapping[str, str], outcome: Outcome, status: int, *, whole: bool, user_known: bool
 ) -> Shown:
     """What it shows by itself. `headers` have lower-case names; `whole`: all that was asked is at hand."""
-    answered = 200 <= status < 400 and can_be_judged(outcome, status)
+    answered = 200 <= status < 400 and (outcome is _OK or can_be_judged(outcome, status))
     bits = _ANSWER if answered else 0
     if outcome is _OK:
         bits |= _WAITED
@@ -98,9 +98,7 @@ def _attempt(headers: Mapping[str, str]) -> int:
     return 0 if attempt is None else _TELLS | (_RETRY if int(attempt[1]) > 1 else 0)
 
 
-def _key(
-    fields: Mapping[str, Any], said: Sequence[Mapping[str, str]], query: str | None, *, attached: bool = True
-) -> int:
+def _key(fields: dict[str, Any], said: tuple[dict[str, str], ...], query: str | None, *, attached: bool = True) -> int:
     """Of all that was said, and how it was to be answered."""
     settings = orjson.dumps([fields.get(name) for name in _SETTINGS], default=str)
     texts = "\0".join([f"{turn['role']}\1{turn['content']}" for turn in said]) if said else f"user\1{query}"
@@ -109,7 +107,7 @@ def _key(
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big", signed=True)
 
 
-def _attached(fields: Mapping[str, Any]) -> bytes:
+def _attached(fields: dict[str, Any]) -> bytes:
     """What the last turn brings that is no words: another picture is another question."""
     for name in _TURNS:
         turns = fields.get(name)

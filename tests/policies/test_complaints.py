@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from policies.complaints import complaint_in
+from policies.complaints import _WORD, _similar, _words, complaint_in
 
 ASKED = "How do I read a large file in Python?"
 COMPLAINS = {
@@ -150,3 +152,34 @@ def test_without_the_question_only_what_is_said_counts() -> None:
 
 def test_a_long_text_is_new_work() -> None:
     assert complaint_in("That's wrong. " + "More to do. " * 50, None) is None
+
+
+WORDS = st.sampled_from(
+    [*"abcdef-☃", "read", "Read", "READ2", "17", "18", "don't", "x_y", "Straße", "STRASSE", "İ", "漢字"]
+)
+TURNS = st.lists(WORDS, max_size=14)
+
+
+def plainly_similar(text: str, question: str) -> bool:
+    """The definition, over all words of both."""
+    one, other = (Counter(_WORD.findall(said.casefold())) for said in (text, question))
+    fewer, common = min(one.total(), other.total()), (one & other).total()
+    if fewer < 4 or common < 0.8 * fewer or common < 0.5 * (one | other).total():
+        return False
+    only_here, only_there = one - other, other - one
+    exchanged = only_here.total() == only_there.total()
+    return all(word.isalpha() for word in only_here + only_there) and not (0 < only_here.total() <= 3 and exchanged)
+
+
+@given(TURNS, TURNS, TURNS)
+def test_what_is_told_without_counting_words_is_what_counting_them_tells(
+    both: list[str], here: list[str], there: list[str]
+) -> None:
+    text, question = " ".join([*both, *here]), " ".join([*there, *both])
+    assert _similar(text, question) == plainly_similar(text, question)
+    assert _similar(text, text) == plainly_similar(text, text)
+
+
+@given(st.text() | st.text(st.characters(max_codepoint=127)))
+def test_words_of_ascii_are_the_same_as_any(text: str) -> None:
+    assert _words(text) == _WORD.findall(text.casefold())
