@@ -31,8 +31,8 @@ def behaviour_of(found: Extraction, text: str, defects: Sequence[str], *, langua
     if _CALL in text and _calls_unknown(found, text):
         bits |= Behaviour.MALFORMED.value
     if languages and found.query:
-        asked, answered = language(found.query[:_READ_CHARS]), language(text[:_READ_CHARS])
-        if asked is not None and answered is not None:
+        asked = language(found.query[:_READ_CHARS])
+        if asked is not None and (answered := language(text[:_READ_CHARS])) is not None:
             bits |= Behaviour.LANGUAGES.value | (Behaviour.OTHER_LANGUAGE.value if asked != answered else 0)
     return bits
 
