@@ -4,8 +4,8 @@ The end of the text is cut into words, or into characters where nothing is space
 counted. Text that repeats itself has few different ones.
 
 Nearly no text does, and of nearly every other that shows sooner: each different word but the last three begins a run of
-its own, so that it is enough to find many different words. `_is_varied` reads characters one by one for that, which is
-three times as fast as splitting where it is compiled, and far slower where it is not.
+its own, so that it is enough to find many different words. `_is_varied` reads characters one by one for that, which
+takes 40 % of the time of splitting where it is compiled, and far more of it where it is not.
 """
 
 from __future__ import annotations

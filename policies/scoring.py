@@ -2,8 +2,8 @@
 
 An answer without a visible defect scores 1, any other as low as its worst defect: nothing else about it can make up
 for that. So the score says "nothing is visibly wrong", not "this is right": an answer that is wrong or flatters scores
-1 as well. The application and people say more, and win where they speak. It is cheap (some 3 µs for 1 KB where it is
-compiled, 10 where not) and the same for both arms.
+1 as well. The application and people say more, and win where they speak. It is cheap (some 5 µs for 500 characters
+where it is compiled, twice that where not) and the same for both arms.
 """
 
 from __future__ import annotations
