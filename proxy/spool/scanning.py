@@ -79,9 +79,10 @@ def scan(data: bytes, *, max_frames: int, final: bool, seal: Seal = UNSEALED, at
 def scan_file(
     path: Path, number: int, start: int, *, finished: bool, max_frames: int, most_bytes: int, piece: int = _PIECE
 ) -> tuple[Scan, int, bool]:
-    """As `scan`, of segment `number` from its offset `start` on, in pieces, until `max_frames` are read or about
-    `most_bytes` are dealt with; offsets are those in the file. Returns where that begins, too: behind the head of the
-    segment; and whether it reaches to the end of the file. `finished` says that no byte will ever follow there.
+    """As `scan`, of segment `number` from its offset `start` on, in pieces, until `max_frames` are read or almost
+    `most_bytes` (or one frame that is larger); offsets are those in the file. Returns where that begins, too: behind
+    the head of the segment; and whether it reaches to the end of the file. `finished` says that no byte will ever
+    follow there.
 
     Raises OSError where not even the first piece can be read.
     """
@@ -91,7 +92,11 @@ def scan_file(
         seal = seal_of(path.parent, number, head)
         begin = max(start, min(seal.begins, len(head)) if finished else seal.begins)
         found, size, to_end = Scan(offset=begin), piece, False
-        while not to_end and len(found.frames) < max_frames and found.offset - begin < most_bytes:
+        while (
+            not to_end
+            and len(found.frames) < max_frames
+            and (found.offset == begin or found.offset - begin + size <= most_bytes)
+        ):
             try:
                 data = os.pread(descriptor, size, found.offset)
             except OSError:
