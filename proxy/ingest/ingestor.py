@@ -246,12 +246,19 @@ class Ingestor:
         """Once a second: whether what is kept has to go, and whether there is time for rests."""
         if self._clock.monotonic() - self._measured_at >= _MEASURED_EVERY_S:
             self._measured_at = self._clock.monotonic()
-            await asyncio.to_thread(self._reader.make_room, self._max_bytes)
-            held = await asyncio.to_thread(spool_bytes, self._reader.root)
-            if self._pace.looks and self._positions is not None:
-                usage = await asyncio.to_thread(self._reader.usage, self._positions)
-                self._pace.saw(usage.pending_bytes if self._behind else 0)
-            self._pace.choose(held, await asyncio.to_thread(ends_of, self._reader.root))
+            positions = self._positions if self._pace.looks else None
+            held, ends, pending = await asyncio.to_thread(self._held, positions)
+            if pending is not None:
+                self._pace.saw(pending if self._behind else 0)
+            self._pace.choose(held, ends)
+
+    def _held(self, positions: Positions | None) -> tuple[int, Positions, int | None]:
+        """Bytes in the spool once there is room, how far its writers have come, and how much of it waits behind these
+        positions."""
+        root = self._reader.root
+        self._reader.make_room(self._max_bytes)
+        pending = None if positions is None else self._reader.usage(positions).pending_bytes
+        return spool_bytes(root), ends_of(root), pending
 
     async def _ingest(self, batch: SpoolBatch, positions: Positions, attempts: Attempts) -> None:
         """Store one writer's batch, in one transaction or, where its bodies are large, in several."""
