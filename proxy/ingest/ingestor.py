@@ -22,30 +22,29 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 from prometheus_client.registry import CollectorRegistry
 
 from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import PermanentError, TemporaryError
-from proxy.ingest.answers import answer_of
 from proxy.ingest.attempts import Attempts, ReadCaution
-from proxy.ingest.interpret import Interpreter, raw_record
+from proxy.ingest.entries import Entry, Understanding, batch_of, without_model
+from proxy.ingest.interpret import Interpreter
 from proxy.ingest.ledger import LEDGER_FILE, Gap, PositionLedger
 from proxy.ingest.metrics import IngestMetrics
 from proxy.ingest.pace import Pace
-from proxy.ingest.votes import votes_of
 from proxy.log_throttle import ThrottledLog
 from proxy.metrics.traffic import TrafficMetrics
-from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, KIND_SHADOW, Frame, add_frame, encode_frame
+from proxy.spool.frames import Frame, add_frame, encode_frame
 from proxy.spool.layout import ends_of, spool_bytes
 from proxy.spool.reader import SpoolBatch, SpoolReader
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest.batch import UnconfirmedError
 from proxy.store.ingest.spools import PositionError
 from proxy.store.store import Store
-from proxy.store.tables.values import NO_POSITION, Applied, IngestBatch, NewAnswer, NewRecord, NewVote, SpoolPosition
+from proxy.store.tables.values import NO_POSITION, Applied, IngestBatch, SpoolPosition
 
 __all__ = ["REJECTED_FILE", "Ingestor"]
 
@@ -53,8 +52,7 @@ REJECTED_FILE: Final = "rejected.frames"
 """In the spool's directory: frames that the store refused in any form, as `proxy.spool.frames` has them."""
 _MAX_BACKOFF_S: Final = 10.0
 _SLICE: Final = 250
-_NOTED: Final = 16
-"""Frames that are noted with one write as being understood."""
+"""Frames that are understood in one go, in a thread: one large stream must not hold up the event loop."""
 _MOST_BYTES: Final = 8 << 20
 """Of bodies, decoded, in one transaction; one record more, and it is committed. Texts and packed copies of them make it
 some five times as much memory."""
@@ -77,40 +75,12 @@ class RoundListener(Protocol):
     def __call__(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None: ...
 
 
-@dataclass(slots=True)
-class _Entry:
-    """One frame of a batch, understood: its record, votes or answer, and where reading goes on behind it. Not frozen,
-    as NewRecord."""
-
-    frame: Frame
-    end: int
-    record: NewRecord | None = None
-    votes: tuple[NewVote, ...] = ()
-    answer: NewAnswer | None = None
-    """To the copy of a request."""
-    raw: Literal["unreadable", "refused", "fatal"] | None = None
-    """Why the frame is stored uninterpreted, where it is."""
-
-    @property
-    def unattributed(self) -> bool:
-        """Whether it is an understood record whose worker had no row of its model yet."""
-        return self.record is not None and self.record.model_id == 0 and self.raw is None
-
-    @property
-    def weight(self) -> int:
-        """Bytes of its bodies."""
-        if self.answer is not None:
-            return len(self.answer.data)
-        body = self.record.body if self.record is not None else None
-        return 0 if body is None else len(body.request) + len(body.response)
-
-
 @dataclass(frozen=True, slots=True)
 class _Unconfirmed:
     """A batch of which it is not known whether it was committed."""
 
     batch: SpoolBatch
-    entries: list[_Entry]
+    entries: list[Entry]
     offset: int
     applied: Applied
 
@@ -143,8 +113,6 @@ class Ingestor:
         """
         self._batch = config.store.ingest_batch
         self._interval_s = config.store.ingest_interval_seconds
-        self._interpreter = Interpreter(config.capture, config.scoring, user_hash, config.sticky)
-        self._most_decoded = config.capture.max_decoded_bytes
         self._store = store
         self._first_model = first_model
         self._reader = reader
@@ -152,6 +120,8 @@ class Ingestor:
         self._metrics = metrics or IngestMetrics(CollectorRegistry())
         self._clock = clock
         self._said = ThrottledLog(_log, clock)
+        interpreter = Interpreter(config.capture, config.scoring, user_hash, config.sticky)
+        self._understanding = Understanding(interpreter, config.capture.max_decoded_bytes, self._said, clock)
         self._on_gap = on_gap
         self._told = told
         self._max_bytes = config.spool.max_bytes
@@ -276,12 +246,19 @@ class Ingestor:
         """Once a second: whether what is kept has to go, and whether there is time for rests."""
         if self._clock.monotonic() - self._measured_at >= _MEASURED_EVERY_S:
             self._measured_at = self._clock.monotonic()
-            await asyncio.to_thread(self._reader.make_room, self._max_bytes)
-            held = await asyncio.to_thread(spool_bytes, self._reader.root)
-            if self._pace.looks and self._positions is not None:
-                usage = await asyncio.to_thread(self._reader.usage, self._positions)
-                self._pace.saw(usage.pending_bytes if self._behind else 0)
-            self._pace.choose(held, await asyncio.to_thread(ends_of, self._reader.root))
+            positions = self._positions if self._pace.looks else None
+            held, ends, pending = await asyncio.to_thread(self._held, positions)
+            if pending is not None:
+                self._pace.saw(pending if self._behind else 0)
+            self._pace.choose(held, ends)
+
+    def _held(self, positions: Positions | None) -> tuple[int, Positions, int | None]:
+        """Bytes in the spool once there is room, how far its writers have come, and how much of it waits behind these
+        positions."""
+        root = self._reader.root
+        self._reader.make_room(self._max_bytes)
+        pending = None if positions is None else self._reader.usage(positions).pending_bytes
+        return spool_bytes(root), ends_of(root), pending
 
     async def _ingest(self, batch: SpoolBatch, positions: Positions, attempts: Attempts) -> None:
         """Store one writer's batch, in one transaction or, where its bodies are large, in several."""
@@ -295,7 +272,7 @@ class Ingestor:
         self._behind |= batch.more or len(batch.frames) >= self._batch
         self._metrics.skipped_bytes.value += batch.skipped_bytes
 
-    async def _part(self, batch: SpoolBatch, first: int, at: int, attempts: Attempts) -> list[_Entry]:
+    async def _part(self, batch: SpoolBatch, first: int, at: int, attempts: Attempts) -> list[Entry]:
         """What is stored next of the batch: from its frame `first`, which begins at `at`, as much as memory
         allows; only that frame, where one hereabouts has killed a controller."""
         stop = len(batch.frames)
@@ -307,91 +284,55 @@ class Ingestor:
         trust = attempts.trust(batch.writer, batch.segment, at, batch.ends[first])
         if trust is not ReadCaution.READ:
             stop = first + 1
-        place = batch.writer, batch.segment, at, batch.ends[stop - 1]
-        await asyncio.to_thread(partial(attempts.begin, *place, alone=stop - first == 1))
+        note = partial(
+            attempts.begin, batch.writer, batch.segment, at, batch.ends[stop - 1], alone=stop - first == 1
+        )  # fmt: skip
         if trust >= ReadCaution.RAW:
-            return [await asyncio.to_thread(self._poison, batch, first, trust)]
-        entries: list[_Entry] = []
-        weight = 0
+            return [await asyncio.to_thread(self._poison, batch, first, trust, note)]
+        entries, weight = await asyncio.to_thread(self._begun, batch, first, stop, attempts, note)
         while first + len(entries) < stop and weight < _MOST_BYTES:
             start, room = first + len(entries), _MOST_BYTES - weight
-            more = await asyncio.to_thread(self._understand, batch, start, stop, room, attempts)
-            weight += sum(entry.weight for entry in more)
+            more, weighing = await asyncio.to_thread(
+                self._understanding.entries, batch, start, min(stop, start + _SLICE), room, attempts
+            )
+            weight += weighing
             entries += more
         return await self._attributed(entries)
 
-    async def _attributed(self, entries: list[_Entry]) -> list[_Entry]:
+    def _begun(
+        self, batch: SpoolBatch, first: int, stop: int, attempts: Attempts, note: Callable[[], None]
+    ) -> tuple[list[Entry], int]:
+        """The first slice of a part, behind the note that it is read."""
+        note()
+        return self._understanding.entries(batch, first, min(stop, first + _SLICE), _MOST_BYTES, attempts)
+
+    async def _attributed(self, entries: list[Entry]) -> list[Entry]:
         """With the model of every record: a worker that serves before the first route table came from the store calls
         the configured champion 0 (`proxy.routes.Target`)."""
-        if self._first_model is None or not any(entry.unattributed for entry in entries):
-            return entries
-        model_id = await self._first_model()
-        return [
-            replace(entry, record=replace(entry.record, model_id=model_id))
-            if entry.record is not None and entry.unattributed
-            else entry
-            for entry in entries
-        ]
-
-    def _understand(
-        self, batch: SpoolBatch, start: int, stop: int, most_bytes: int, attempts: Attempts
-    ) -> list[_Entry]:
-        """Some frames of the batch, from `start` on and before `stop`, until they are `most_bytes`. In a thread: one
-        large stream must not hold up the event loop."""
-        entries: list[_Entry] = []
-        stop = min(stop, start + _SLICE)
-        for at in range(start, stop):
-            if (at - start) % _NOTED == 0:
-                attempts.understand(batch.ends[at - 1] if at else batch.start, batch.ends[min(at + _NOTED, stop) - 1])
-            entry = self._entry(batch, batch.frames[at], batch.ends[at])
-            entries.append(entry)
-            most_bytes -= entry.weight
-            if most_bytes <= 0:
-                break
-        attempts.understand(0, 0)
+        if self._first_model is not None and (lacking := without_model(entries)):
+            model_id = await self._first_model()
+            for entry in lacking:
+                assert entry.record is not None  # that is what it lacks a model for
+                entry.record = replace(entry.record, model_id=model_id)
         return entries
 
-    def _entry(self, batch: SpoolBatch, frame: Frame, end: int) -> _Entry:
-        try:
-            if frame.kind == KIND_EXCHANGE:
-                return _Entry(frame, end, record=self._interpreter.record(frame))
-            if frame.kind == KIND_FEEDBACK:
-                return _Entry(frame, end, votes=votes_of(frame))
-            if frame.kind == KIND_SHADOW:
-                return _Entry(frame, end, answer=answer_of(frame, self._most_decoded))
-            raise ValueError(f"this version knows no frames of kind {frame.kind}")
-        except Exception as exc:  # noqa: BLE001 - whatever a frame holds, the queue goes on
-            return _Entry(frame, end, record=self._raw(batch, frame, end, exc), raw="unreadable")
-
-    def _poison(self, batch: SpoolBatch, at: int, trust: ReadCaution) -> _Entry:
+    def _poison(self, batch: SpoolBatch, at: int, trust: ReadCaution, note: Callable[[], None]) -> Entry:
         """A frame that was being read when the controller died, twice or more: as it came."""
+        note()
         frame, end = batch.frames[at], batch.ends[at]
         looks = trust is not ReadCaution.ASIDE  # the look for its user may be what kills
         if not looks:
             self._set_aside(frame)
             frame = replace(frame, request=frame.request[:_ASIDE_BYTES], response=frame.response[:_ASIDE_BYTES])
         died = RuntimeError("the controller died twice while reading this frame; it is kept unread")
-        return _Entry(frame, end, record=self._raw(batch, frame, end, died, looks=looks), raw="fatal")
+        record = self._understanding.raw(batch, frame, end, died, looks=looks)
+        return Entry(frame, end, record=record, raw="fatal")
 
-    def _raw(
-        self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception, *, looks: bool = True
-    ) -> NewRecord | None:
-        """The record that `frame` is kept as; None for an answer to the copy of a request, which is not missed and
-        must not take the place of that request's record. `looks`: whether its body may be asked for the user."""
-        place = f"{batch.writer}/{batch.segment}/{end}"
-        done = "left out" if frame.kind == KIND_SHADOW else "stored"
-        self._said.error("raw", "a frame is %s unread (spool %s): %s", done, place, type(exc).__name__)
-        if frame.kind == KIND_SHADOW:
-            return None
-        now_us = int(self._clock.now() * 1e6)
-        user = self._interpreter.user_of(frame, looks=looks)
-        return raw_record(frame, user=user, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
-
-    async def _apply(self, batch: SpoolBatch, entries: list[_Entry], offset: int, positions: Positions) -> None:
+    async def _apply(self, batch: SpoolBatch, entries: list[Entry], offset: int, positions: Positions) -> None:
         """Commit `entries` and the position `offset` behind them, or find out which of them cannot be."""
         after = positions.get(batch.writer, NO_POSITION)
         try:
-            applied = await self._store.ingest.apply(_ingest_batch(batch, entries, offset, after))
+            applied = await self._store.ingest.apply(batch_of(batch, entries, offset, after))
         except UnconfirmedError as exc:
             self._unconfirmed = _Unconfirmed(batch, entries, offset, exc.applied)
             raise
@@ -403,7 +344,7 @@ class Ingestor:
             positions[batch.writer] = (batch.segment, offset)
             self._stored(batch, entries, offset, applied)
 
-    def _stored(self, batch: SpoolBatch, entries: list[_Entry], offset: int, applied: Applied) -> None:
+    def _stored(self, batch: SpoolBatch, entries: list[Entry], offset: int, applied: Applied) -> None:
         """It is committed."""
         at = batch.segment, offset
         if self._ledger is not None:
@@ -423,7 +364,7 @@ class Ingestor:
                 self._stored(batch, doubted.entries, doubted.offset, doubted.applied)
 
     async def _apply_apart(
-        self, batch: SpoolBatch, entries: list[_Entry], offset: int, positions: Positions, exc: Exception
+        self, batch: SpoolBatch, entries: list[Entry], offset: int, positions: Positions, exc: Exception
     ) -> None:
         if len(entries) > 1:
             middle = len(entries) // 2
@@ -433,14 +374,14 @@ class Ingestor:
             raise exc  # even a position is refused: this is no frame's fault
         elif entries[0].raw is None:
             [entry] = entries
-            raw = self._raw(batch, entry.frame, entry.end, exc)
-            await self._apply(batch, [_Entry(entry.frame, entry.end, record=raw, raw="refused")], offset, positions)
+            raw = self._understanding.raw(batch, entry.frame, entry.end, exc)
+            await self._apply(batch, [Entry(entry.frame, entry.end, record=raw, raw="refused")], offset, positions)
         else:
             # a step that stores nothing: raises where the store refuses everything
             await self._store.ingest.apply(
                 IngestBatch(writer=batch.writer, segment=NO_POSITION[0], offset=NO_POSITION[1])
             )
-            await asyncio.to_thread(lambda: self._set_aside(self._interpreter.with_user(entries[0].frame)))
+            await asyncio.to_thread(lambda: self._set_aside(self._understanding.with_user(entries[0].frame)))
             await self._apply(batch, [], offset, positions)
 
     def _set_aside(self, frame: Frame) -> None:
@@ -449,7 +390,7 @@ class Ingestor:
         self._metrics.rejected.value += 1
         _log.error("a frame cannot be stored; it is kept in %s", path)
 
-    def _count(self, entries: list[_Entry], applied: Applied, *, counted_before: bool) -> None:
+    def _count(self, entries: list[Entry], applied: Applied, *, counted_before: bool) -> None:
         """After the commit: what is counted happened. Traffic counts once, also where the database was behind."""
         if not counted_before:
             self._traffic.observe_all(applied.records)
@@ -492,16 +433,3 @@ class Ingestor:
         gone = self._ledger.drop(self._reader.writers())
         self._ledger.save(now=bool(gone))  # before the database forgets them: else they would seem to be lacking
         return gone
-
-
-def _ingest_batch(batch: SpoolBatch, entries: list[_Entry], offset: int, after: tuple[int, int]) -> IngestBatch:
-    return IngestBatch(
-        writer=batch.writer,
-        segment=batch.segment,
-        offset=offset,
-        after=after,
-        frames=len(entries),
-        records=tuple(entry.record for entry in entries if entry.record is not None),
-        votes=tuple(vote for entry in entries for vote in entry.votes),
-        answers=tuple(entry.answer for entry in entries if entry.answer is not None),
-    )

@@ -9,41 +9,41 @@ blobs (captured request body, captured response body, both exactly as they were 
 from __future__ import annotations
 
 import os
-import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from zlib_ng.zlib_ng import crc32
 
 from proxy.private import open_private
-from proxy.spool.packed import MAGIC, is_packed, unpack_facts
+from proxy.spool.packed import is_packed, unpack_facts
 from proxy.spool.seals import HEAD_BYTES, UNSEALED, Keyed, Seal, new_secret, seal_in, segment_head
 
 __all__ = [
     "KIND_EXCHANGE",
     "KIND_FEEDBACK",
     "KIND_SHADOW",
+    "LEAD_BYTES",
     "MAX_FRAME",
     "Frame",
-    "Scan",
     "TornFrameError",
     "add_frame",
+    "decode_at",
     "decode_payload",
     "encode_frame",
     "file_of",
     "frame_end",
     "iter_frames",
-    "next_frame",
-    "scan",
 ]
 
 _LENGTH: Final = struct.Struct("<I")
 _PARTS: Final = struct.Struct("<BIII")
+LEAD_BYTES: Final = _PARTS.size
+"""What a payload has before its facts."""
 MAX_FRAME: Final = 1 << 30
-_FACTS_BEGIN: Final = re.compile(rb'\{"|' + re.escape(MAGIC))
 KIND_EXCHANGE: Final = 1
 KIND_FEEDBACK: Final = 2
 KIND_SHADOW: Final = 3
@@ -73,11 +73,12 @@ def encode_frame(kind: int, meta: Any, request: bytes | bytearray = b"", respons
 
 def decode_payload(payload: bytes) -> Frame:
     """The frame in `payload`; raises TornFrameError where the parts do not add up."""
-    return _decode(payload, 0, len(payload))
+    return decode_at(payload, 0, len(payload))
 
 
-def _decode(data: bytes, start: int, end: int) -> Frame:
-    """The frame whose payload stands there in `data`. Its parts alone are copied: of a stream they are 20 KB."""
+def decode_at(data: bytes, start: int, end: int) -> Frame:
+    """The frame whose payload stands there in `data`; raises as `decode_payload`. Its parts alone are copied: of a
+    stream they are 20 KB."""
     if end - start < _PARTS.size:
         raise TornFrameError("a frame is shorter than its lengths")
     kind, n_facts, n_request, n_response = _PARTS.unpack_from(data, start)
@@ -103,12 +104,13 @@ def frame_end(data: bytes, offset: int, seal: Seal = UNSEALED, at: int = 0) -> i
     if start > len(data):
         return None
     (length,) = _LENGTH.unpack_from(data, offset)
-    if not _PARTS.size <= length <= MAX_FRAME or not seal.fits(data, offset, at + offset):
+    checksum = seal.checksum(data, offset, at + offset) if _PARTS.size <= length <= MAX_FRAME else -1
+    if checksum < 0:
         raise TornFrameError(f"no frame at offset {at + offset}")
     end: int = start + length
     if end > len(data):
         return None
-    if data[offset:start] != seal.of(memoryview(data)[start:end], at + offset):
+    if crc32(memoryview(data)[start:end]) != checksum:
         raise TornFrameError(f"the seal of the frame at offset {at + offset} is wrong")
     return end
 
@@ -122,7 +124,7 @@ def iter_frames(data: bytes) -> list[tuple[Frame, int]]:
     seal = seal_in(data[:HEAD_BYTES]) or UNSEALED
     offset = seal.begins
     while (end := frame_end(data, offset, seal)) is not None:
-        frames.append((_decode(data, offset + seal.size, end), end))
+        frames.append((decode_at(data, offset + seal.size, end), end))
         offset = end
     return frames
 
@@ -146,64 +148,3 @@ def add_frame(path: Path, frame: bytes) -> None:
         else:
             seal = seal_in(head) or UNSEALED
             file.write(seal.of(frame, file.seek(0, os.SEEK_END)) + frame)
-
-
-def next_frame(data: bytes, offset: int, seal: Seal = UNSEALED, at: int = 0) -> int | None:
-    """Where the first whole frame behind the unreadable bytes at `offset` starts, or None.
-
-    Looks where facts begin (packed, or an object with at least one key, so many bytes into a frame) instead of at every
-    byte.
-    """
-    lead = seal.size + _PARTS.size
-    for found in _FACTS_BEGIN.finditer(data, offset + 1 + lead):
-        begin = found.start() - lead
-        try:
-            if frame_end(data, begin, seal, at) is not None:
-                return begin
-        except TornFrameError:
-            pass
-    return None
-
-
-@dataclass(slots=True)
-class Scan:
-    """What `scan` made of some bytes."""
-
-    frames: list[Frame] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    """Offset behind each frame."""
-    offset: int = 0
-    """How far the bytes are dealt with: behind the last frame, or behind unreadable bytes that follow it."""
-    skipped: int = 0
-    """Unreadable bytes before `offset`."""
-    damaged: bool = False
-    """True where the unreadable bytes are more than a last frame cut short, and than zeros: those are what a deletion
-    has overwritten, or a power cut has left, and tell nobody anything."""
-
-
-def scan(data: bytes, *, max_frames: int, final: bool, seal: Seal = UNSEALED, at: int = 0) -> Scan:
-    """Take frames from `data`, skipping what is unreadable up to the next frame that is. `data` begins at offset `at`
-    of its file (behind its head), whose frames have this seal; offsets that are given are those in `data`.
-
-    `final` says that no byte will ever follow: a last frame that is not all there is then skipped, else awaited.
-    """
-    found = Scan()
-    while len(found.frames) < max_frames and found.offset < len(data):
-        try:
-            end = frame_end(data, found.offset, seal, at)
-            if end is not None:
-                found.frames.append(_decode(data, found.offset + seal.size, end))
-                found.ends.append(end)
-                found.offset = end
-                continue
-            torn = False
-        except TornFrameError:
-            torn = True
-        follows = next_frame(data, found.offset, seal, at) if torn or final else None
-        if follows is None and not final:
-            break
-        resume = len(data) if follows is None else follows
-        found.damaged |= (torn or follows is not None) and bool(data[found.offset : resume].strip(b"\0"))
-        found.skipped += resume - found.offset
-        found.offset = resume
-    return found

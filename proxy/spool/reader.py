@@ -19,16 +19,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from proxy.clock import Clock, SystemClock
-from proxy.private import replace_private
-from proxy.spool.frames import KIND_EXCHANGE, KIND_SHADOW, MAX_FRAME, Frame, Scan, encode_frame, file_of, scan
-from proxy.spool.keeping import kept_bytes, make_room
+from proxy.spool.frames import Frame
+from proxy.spool.keeping import make_room
 from proxy.spool.layout import (
     DAMAGED,
     LOCK_FILE,
@@ -39,20 +37,18 @@ from proxy.spool.layout import (
     seal_of,
     segment_name,
     segments_of,
-    spool_bytes,
     writers_of,
 )
-from proxy.spool.seals import HEAD_BYTES, UNSEALED, Seal, seal_in
+from proxy.spool.scanning import scan_file
+from proxy.spool.seals import HEAD_BYTES
+from proxy.spool.usage import SpoolUsage, usage_of
+from proxy.spool.wiping import drop_aside, overwrite, zero
 
-__all__ = ["SpoolBatch", "SpoolReader", "SpoolUsage"]
+__all__ = ["SpoolBatch", "SpoolReader"]
 
-_WINDOW: Final = 8 << 20
-"""Most that is read of a file at a time. Streams are 10 to 20 KB each, and a transaction costs 5 ms whatever is in it:
-with half of this, ingest of streams takes 5 % more."""
-_LEAST: Final = 5 << 19
-"""What is read of it at least, for whoever takes a whole batch."""
-_LOOK: Final = 64 << 10
-"""What is read for the first frame alone."""
+_BATCH_BYTES: Final = 8 << 20
+"""About as much is read of a writer at a time. Streams are 10 to 20 KB each, and a transaction costs 5 ms whatever is
+in it: with half of this, ingest of streams takes 5 % more."""
 _ROUND_BYTES: Final = 16 << 20
 """Of all writers together, in one round."""
 
@@ -84,20 +80,6 @@ class SpoolBatch:
     """Whether there is more to read at once: segments follow, or the file goes on behind what was read of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpoolUsage:
-    """What the spool holds."""
-
-    bytes: int
-    """On the disk, all writers, with what is stored and kept."""
-    pending_bytes: int
-    """Of these, not stored yet."""
-    oldest_at: float | None
-    """Unix seconds of the oldest frame that is not stored yet; None where everything is stored."""
-    writers: int
-    """Writers that have a directory, dead or alive."""
-
-
 class SpoolReader:
     """Reads every writer's segments below `root`. One reader per spool; not for use from two threads at once."""
 
@@ -111,8 +93,6 @@ class SpoolReader:
         """The writer that was read last when a round ended early; the next round begins behind it."""
         self._wiped: dict[tuple[str, int], int] = {}
         """Up to where a segment was overwritten."""
-        self._frame_bytes: dict[str, int] = {}
-        """Of each writer, how long the frames were that were read last: how much of a file a batch will be."""
         self._unread: OSError | None = None
         self._untidied: OSError | None = None
         self._astray: dict[str, tuple[int, int]] = {}
@@ -174,7 +154,6 @@ class SpoolReader:
         for writer in {*self.writers(), *positions}:
             try:
                 if self._let_go(writer, positions.get(writer, (0, 0))):
-                    self._frame_bytes.pop(writer, None)
                     gone += [writer] if writer in positions else []
             except FileNotFoundError:  # removed meanwhile
                 continue
@@ -248,7 +227,7 @@ class SpoolReader:
                 path = directory / kept_name(number)
                 with contextlib.suppress(FileNotFoundError):
                     if number < segment or (number == segment and path.stat().st_size <= offset):
-                        wiped += _overwrite(path)
+                        wiped += overwrite(path)
             for number in segments_of(directory):
                 end = offset if number == segment else None
                 if number <= segment:
@@ -263,9 +242,7 @@ class SpoolReader:
                 size = os.fstat(descriptor).st_size
                 head = seal_of(path.parent, number, os.pread(descriptor, HEAD_BYTES, 0)).begins  # stays readable
                 start, end = self._wiped.get((writer, number), head), size if end is None else min(end, size)
-                for at in range(start, end, _WINDOW):
-                    os.pwrite(descriptor, bytes(min(_WINDOW, end - at)), at)
-                os.fdatasync(descriptor)
+                zero(descriptor, start, end)
             finally:
                 os.close(descriptor)
             self._wiped[writer, number] = max(start, end)
@@ -273,38 +250,12 @@ class SpoolReader:
         return 0
 
     def drop_aside(self, rejected: str, users: Set[int]) -> int:
-        """Remove what was set aside for a person: damaged segments, whose readable frames are stored, and of the file
-        `rejected` the frames of these users (keyed hashes), votes, and what does not say whose it is. Returns how many
-        files and frames that were. Raises OSError."""
-        damaged = [path for writer in self.writers() for path in (self._root / writer).glob(f"*{DAMAGED}")]
-        for path in damaged:
-            path.unlink(missing_ok=True)
-        path = self._root / rejected
-        if not path.exists():
-            return len(damaged)
-        data = path.read_bytes()
-        seal = seal_in(data[:HEAD_BYTES]) or UNSEALED
-        found = scan(data[seal.begins :], max_frames=sys.maxsize, final=True, seal=seal, at=seal.begins)
-        frames = found.frames
-        kept = [frame for frame in frames if _others(frame, users)]
-        if len(kept) < len(frames) or found.skipped:
-            replace_private(path, file_of(encode_frame(f.kind, f.meta, f.request, f.response) for f in kept))
-        return len(damaged) + len(frames) - len(kept)
+        """As `proxy.spool.wiping` has it."""
+        return drop_aside(self._root, rejected, users)
 
     def usage(self, positions: Mapping[str, tuple[int, int]]) -> SpoolUsage:
         """Sizes and age, for metrics. Reads one frame per writer that is behind."""
-        writers = writers_of(self._root)
-        pending, oldest = 0, None
-        for writer in writers:
-            try:
-                behind, first_at = self._behind(writer, positions.get(writer, (0, 0)))
-            except OSError:
-                continue  # reading says so
-            pending += behind
-            if first_at is not None:
-                oldest = first_at if oldest is None else min(oldest, first_at)
-        held = spool_bytes(self._root) + kept_bytes(self._root)
-        return SpoolUsage(bytes=held, pending_bytes=pending, oldest_at=oldest, writers=len(writers))
+        return usage_of(self._root, positions)
 
     def _read(self, writer: str, position: tuple[int, int] | None, max_frames: int) -> SpoolBatch | None:
         directory = self._root / writer
@@ -364,28 +315,27 @@ class SpoolReader:
         max_frames: int,
     ) -> SpoolBatch | None:
         """The frames of one segment from `start` on; None where there are none (yet, or any more)."""
-        window = max(_LEAST, min(_WINDOW, self._frame_bytes.get(writer, _WINDOW) * max_frames))
         path = self._root / writer / segment_name(number)
         try:
-            found, begin, to_end = _scan_file(path, number, start, finished, max_frames, window)
+            found, begin, to_end = scan_file(
+                path, number, start, finished=finished, max_frames=max_frames, most_bytes=_BATCH_BYTES
+            )  # fmt: skip
         except FileNotFoundError:
             return None
-        if begin + found.offset <= start or (not found.offset and not finished):
+        if found.offset <= start or (found.offset == begin and not finished):
             return None
         if found.damaged and (writer, number) not in self._damaged:
             self._damaged.add((writer, number))
             _log.error("spool %s, segment %d: %d unreadable bytes skipped; the file is kept as *%s",
                        writer, number, found.skipped, DAMAGED)  # fmt: skip
-        if found.frames:
-            self._frame_bytes[writer] = found.offset * 5 // 4 // len(found.frames)
         return SpoolBatch(
             writer=writer,
             frames=tuple(found.frames),
-            ends=tuple(begin + end for end in found.ends),
+            ends=tuple(found.ends),
             start=start,
             after=position,
             segment=number,
-            offset=begin + found.offset,
+            offset=found.offset,
             skipped_bytes=found.skipped,
             more=not to_end,
         )
@@ -405,65 +355,6 @@ class SpoolReader:
         else:
             path.unlink(missing_ok=True)
 
-    def _behind(self, writer: str, position: tuple[int, int]) -> tuple[int, float | None]:
-        """Bytes behind `position`, and when the first frame among them was written."""
-        directory = self._root / writer
-        pending, first_at = 0, None
-        for number in segments_of(directory):
-            path = directory / segment_name(number)
-            start = position[1] if number == position[0] else 0
-            if number < position[0]:
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                pending += max(0, path.stat().st_size - start)
-                if first_at is None:
-                    first_at = _first_frame_at(path, number, start)
-        return pending, first_at
-
-
-def _scan_file(
-    path: Path, number: int, start: int, finished: bool, max_frames: int, size: int
-) -> tuple[Scan, int, bool]:
-    """Scan a window of the file, of `size`; a wider one while that holds not even one whole frame. Returns where it
-    begins, too: behind the head of the segment; and whether it reaches to the end of the file."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        head = os.pread(descriptor, HEAD_BYTES, 0)
-        seal = seal_of(path.parent, number, head)
-        begin = max(start, min(seal.begins, len(head)) if finished else seal.begins)
-        while True:
-            data = os.pread(descriptor, size, begin)
-            to_end = len(data) < size
-            found = scan(data, max_frames=max_frames, final=finished and to_end, seal=seal, at=begin)
-            if found.offset or to_end:
-                break
-            size = _wanted(data, size, seal)
-    finally:
-        os.close(descriptor)
-    if start < begin and seal_in(head) is None:  # written only in part, or damaged
-        found.skipped += begin
-        found.damaged |= begin == seal.begins
-    return found, begin, to_end
-
-
-def _wanted(data: bytes, size: int, seal: Seal) -> int:
-    """How much to read to get the frame at the beginning of `data`, which is longer than `size`."""
-    end = seal.size + int.from_bytes(data[:4], "little")
-    return end if size < end <= seal.size + MAX_FRAME else 4 * size
-
-
-def _first_frame_at(path: Path, number: int, start: int) -> float | None:
-    frames = _scan_file(path, number, start, finished=False, max_frames=1, size=_LOOK)[0].frames
-    arrived_us = frames[0].meta.get("t") if frames else None
-    return arrived_us / 1e6 if isinstance(arrived_us, int) else None
-
-
-def _others(frame: Frame, users: Set[int]) -> bool:
-    """Whether a frame is an exchange of somebody else than `users`, or of nobody."""
-    meta: Any = frame.meta  # any JSON, in a frame that the store refused
-    key = meta.get("key", "") if isinstance(meta, dict) and frame.kind in (KIND_EXCHANGE, KIND_SHADOW) else ""
-    return key is None or (isinstance(key, int) and key not in users)
-
 
 def _linked(path: Path, other: Path) -> bool:
     """Give a file a second name; False where the file system knows no such thing."""
@@ -473,23 +364,6 @@ def _linked(path: Path, other: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _overwrite(path: Path) -> int:
-    """Overwrite a file that nobody writes to any more, and delete it; returns its size."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY)
-    except FileNotFoundError:
-        return 0
-    try:
-        size = os.fstat(descriptor).st_size
-        for at in range(0, size, _WINDOW):
-            os.pwrite(descriptor, bytes(min(_WINDOW, size - at)), at)
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-    path.unlink(missing_ok=True)
-    return size
 
 
 def _remove(directory: Path) -> bool:

@@ -54,6 +54,7 @@ _UNKEYED: Final = struct.Struct("<II")
 SEAL_BYTES: Final = _KEYED.size
 """What goes before each payload of a sealed segment."""
 _LOW_64: Final = (1 << 64) - 1
+_LOW_32: Final = (1 << 32) - 1
 
 
 class Seal(Protocol):
@@ -68,8 +69,9 @@ class Seal(Protocol):
         """What goes before `payload` in a frame that begins at offset `place` of the file."""
         ...
 
-    def fits(self, data: bytes, offset: int, place: int) -> bool:
-        """Whether a frame at `place`, which begins at `offset` of `data`, can have this length. Reads no payload."""
+    def checksum(self, data: bytes, offset: int, place: int) -> int:
+        """CRC-32 of the payload of a frame at `place`, which begins at `offset` of `data`; -1 where no frame there can
+        have this length. Reads no payload."""
         ...
 
 
@@ -90,11 +92,12 @@ class Keyed:
         mask = (self._factor * (place << 32 | length) + self._summand) >> 64 & _LOW_64
         return _KEYED.pack(length, mask ^ crc32(payload))
 
-    def fits(self, data: bytes, offset: int, place: int) -> bool:
+    def checksum(self, data: bytes, offset: int, place: int) -> int:
         """See `Seal`."""
         length, seal = _KEYED.unpack_from(data, offset)
         mask = (self._factor * (place << 32 | length) + self._summand) >> 64 & _LOW_64
-        return bool(mask >> 32 == seal >> 32)
+        checksum: int = mask ^ seal  # more than 32 bits where the upper half is another
+        return checksum if checksum <= _LOW_32 else -1
 
 
 class _Unkeyed:
@@ -109,8 +112,9 @@ class _Unkeyed:
     def of(self, payload: bytes | memoryview, place: int) -> bytes:
         return _UNKEYED.pack(len(payload), crc32(payload))
 
-    def fits(self, data: bytes, offset: int, place: int) -> bool:
-        return True
+    def checksum(self, data: bytes, offset: int, place: int) -> int:
+        checksum: int = _UNKEYED.unpack_from(data, offset)[1]
+        return checksum
 
 
 UNSEALED: Final[Seal] = _Unkeyed()

@@ -420,7 +420,7 @@ async def test_a_backlog_of_large_frames_is_not_waited_for(host: Setup) -> None:
 
 
 async def test_a_backlog_of_large_frames_behind_small_ones_is_not_waited_for(host: Setup) -> None:
-    """Small frames have the reader take a small piece of the file next time, which holds but one of these."""
+    """They come in pieces of the file that hold many small frames, and not one of these."""
     writer, stop = host.writer(), asyncio.Event()
     ingestor = host.ingestor(ingest_interval_seconds=3600.0)
     small, large = list(frames(5, seed=1)), list(frames(5, seed=2))

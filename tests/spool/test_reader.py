@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 
 from proxy.config.serving import SpoolConfig
 from proxy.spool import SpoolReader, SpoolWriter
-from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, encode_frame, file_of, iter_frames, scan
+from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, encode_frame, file_of, iter_frames
 from proxy.spool.layout import seal_of
+from proxy.spool.scanning import scan, scan_file
 from proxy.spool.seals import HEAD_BYTES, UNSEALED, Keyed, Seal
 from tests.harness.frames import end_of, row
 
@@ -76,6 +79,50 @@ def test_arbitrary_bytes_are_never_a_crash(junk: bytes, sealed: tuple[Seal, int]
     [last] = row([frame(7)], seal, at + len(junk))
     found = scan(junk + last, max_frames=10, final=final, seal=seal, at=at)
     assert found.offset <= len(junk) + len(last)
+
+
+@given(frames_with_content, st.sampled_from([0, 1]), st.booleans(), st.integers(1, 500), st.data())
+def test_a_file_read_in_pieces_says_the_same_as_in_one(
+    tmp_path_factory: pytest.TempPathFactory,
+    contents: list[tuple[int, bytes]],
+    damaged: int,
+    finished: bool,
+    piece: int,
+    data: st.DataObject,
+) -> None:
+    content = bytearray(file_of(frame(n, blob) for n, blob in contents))
+    for _ in range(damaged):
+        content[data.draw(st.integers(HEAD_BYTES, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path = tmp_path_factory.mktemp("spool") / "0000000001.seg"
+    path.write_bytes(content[: data.draw(st.integers(HEAD_BYTES, len(content)))])
+    seal, rest = seal_of(path.parent, 1, bytes(content)), path.read_bytes()[HEAD_BYTES:]
+    whole = scan(rest, max_frames=5, final=finished, seal=seal, at=HEAD_BYTES)
+    found, begin, to_end = scan_file(
+        path, 1, 0, finished=finished, max_frames=5, most_bytes=1 << 20, piece=piece
+    )  # fmt: skip
+    assert begin == HEAD_BYTES
+    assert found.frames == whole.frames
+    assert found.ends == [HEAD_BYTES + end for end in whole.ends]
+    assert (found.offset, found.skipped, found.damaged) == (HEAD_BYTES + whole.offset, whole.skipped, whole.damaged)
+    assert to_end or len(found.frames) == 5
+
+
+def test_what_lies_before_a_fault_of_the_disk_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "0000000001.seg"
+    path.write_bytes(file_of([frame(n, b"x" * 100) for n in range(20)]))
+    read, bad = os.pread, path.stat().st_size // 2
+
+    def faulty(descriptor: int, size: int, at: int) -> bytes:
+        if at + size > bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(descriptor, size, at)
+
+    monkeypatch.setattr(os, "pread", faulty)
+    found, _, to_end = scan_file(path, 1, 0, finished=True, max_frames=99, most_bytes=1 << 20, piece=bad // 3)
+    assert 0 < len(found.frames) < 20
+    assert not to_end
+    with pytest.raises(OSError, match="Input/output"):
+        scan_file(path, 1, bad, finished=True, max_frames=99, most_bytes=1 << 20)
 
 
 def test_batches_are_bounded_and_positions_carry_on(tmp_path: Path) -> None:

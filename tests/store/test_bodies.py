@@ -81,6 +81,19 @@ def test_a_text_that_the_body_holds_is_not_kept_twice() -> None:
     assert unpack(pack(body)) == body
 
 
+@given(
+    st.lists(st.sampled_from(["a" * 30, "b", '"', "é"]), max_size=9).map("".join),
+    st.integers(0, 99),
+    st.integers(24, 60),
+)
+def test_a_text_is_referred_to_where_the_body_says_it_first(said: str, start: int, length: int) -> None:
+    text = said[start : start + length]
+    source, inside = orjson.dumps(["a" * 28 + "b", said]), orjson.dumps(text)[1:-1]
+    packed = pack(BodyPayload(method="", target="", request=source, query=text))
+    facts = orjson.loads(packed[12 + len(source) :])
+    assert facts[4] == ([source.find(inside), len(inside)] if len(text) >= 24 else text)
+
+
 @given(st.integers(0, 4_000_000_000_000_000), st.integers(0, 2**80 - 1))
 def test_block_keys_are_in_order_of_time(at_us: int, tail: int) -> None:
     record_id = id_floor(at_us)[:12] + f"{tail:020x}"
@@ -110,16 +123,19 @@ def test_blocks_hold_neighbours_of_one_day(bodies: list[tuple[int, bytes, int]])
     assert len(blocks) <= 4 + len(packed) // BLOCK_RECORDS + sum(len(body) for _, body in packed) // (128 * 1024)
 
 
-def test_whichever_way_a_block_is_compressed_one_decompressor_reads_it() -> None:
+def test_however_a_block_is_compressed_it_says_how_it_is_read() -> None:
     text = "\n".join(sentences()[:4000]).encode()
     samples = [text[at : at + 1500] for at in range(100_000, 300_000, 1500)]
     dictionary = zstandard.train_dictionary(8192, samples).as_bytes()
     for known in (None, dictionary):
-        reader = zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(known or b""))
-        for size in (0, 1600, 60_000):
-            assert reader.decompress(Compressor(known).compress(text[:size])) == text[:size]
+        for size in (0, 1600, 60_000, 100_000):
+            packed, with_words = Compressor(known).compress(text[:size])
+            words = zstandard.ZstdCompressionDict((known or b"") if with_words else b"")
+            assert zstandard.ZstdDecompressor(dict_data=words).decompress(packed) == text[:size]
+            assert with_words == (size < 64 * 1024)
 
 
-def test_what_a_long_block_repeats_is_found_before_there_is_a_dictionary() -> None:
+def test_what_a_long_block_repeats_is_found() -> None:
     noise = random.Random(1).randbytes(1 << 20)
-    assert len(Compressor().compress(noise * 3)) < 1.1 * len(noise)
+    for known in (None, noise[:9000]):
+        assert len(Compressor(known).compress(noise * 3)[0]) < 1.1 * len(noise)

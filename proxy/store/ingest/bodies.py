@@ -2,9 +2,10 @@
 
 Short texts compress badly alone. A batch is cut into blocks that are compressed as one, which also spares a key and
 half a page per record; at low traffic a block holds one record, and then the dictionary, which knows what this
-installation's requests look like, makes up for it (measured in docs/benchmarks.md). Dictionaries are kept in the
-database and named in every row, so old rows stay readable whatever comes later. 0 means none; 1 was trained by earlier
-versions on bodies as they were, so that it holds what users said: `retire` packs its blocks anew and removes it.
+installation's requests look like, makes up for it (measured in docs/benchmarks.md). A full one does without.
+Dictionaries are kept in the database and named in every row, so old rows stay readable whatever comes later. 0 means
+none; 1 was trained by earlier versions on bodies as they were, so that it holds what users said: `retire` packs its
+blocks anew and removes it.
 
 A block's key begins with the milliseconds of its first record: keys are in order of time, as record ids are.
 Unpacked, a block is a count, as many lengths, and the bodies (length 0: deleted); a body is three lengths (all u32,
@@ -209,7 +210,13 @@ class BodyCodec:
         if not n:
             return {"n": 0}
         with self._lock:
-            return {"dictionary_id": self._current, "data": self._compressor.compress(joined(kept)), "n": n}
+            dictionary_id, data = self._compressed(kept)
+        return {"dictionary_id": dictionary_id, "data": data, "n": n}
+
+    def _compressed(self, packed: Sequence[bytes]) -> tuple[int, bytes]:
+        """A block of these, behind the dictionary that reads it. Called with the lock."""
+        data, with_words = self._compressor.compress(joined(packed))
+        return self._current if with_words else _NO_DICTIONARY, data
 
     def _compress(self, packed: Sequence[tuple[str, bytes]]) -> list[Block]:
         blocks = []
@@ -218,8 +225,8 @@ class BodyCodec:
             for part in in_blocks(packed):
                 ids = tuple(record_id for record_id, _ in part)
                 key = max(key + BLOCK_RECORDS, block_key(ids[0]))
-                data = self._compressor.compress(joined([body for _, body in part]))
-                blocks.append(Block(key=key, dictionary_id=self._current, ids=ids, data=data))
+                dictionary_id, data = self._compressed([body for _, body in part])
+                blocks.append(Block(key=key, dictionary_id=dictionary_id, ids=ids, data=data))
         return blocks
 
     async def _load_newest(self) -> None:

@@ -20,12 +20,15 @@ _PARTS: Final = Struct("<III")
 _SHORT: Final = 24
 """Characters from which a text is worth looking up in the body it came from."""
 _MOST_WALKS: Final = 64
+_PROBE: Final = 24
+"""Bytes of a text that are searched for; the rest is compared. To search for hundreds takes a few times as long."""
 
 
 def pack(body: BodyPayload) -> bytes:
     """One buffer with everything in `body`, not yet compressed."""
-    query = _refer(body.query, body.request)
-    said = _Places(body.request)
+    request, response, asked = body.request, body.response, body.query
+    query = _refer(asked, request)
+    said = _Places(request)
     facts = orjson.dumps(
         [
             body.method,
@@ -33,9 +36,9 @@ def pack(body: BodyPayload) -> bytes:
             _plain(body.request_headers),
             _plain(body.response_headers),
             query,
-            _refer(body.response_text, body.response),
+            _refer(body.response_text, response),
             [
-                {name: query if text is body.query else said.refer(text) for name, text in message.items()}
+                {name: query if text is asked else said.refer(text) for name, text in message.items()}
                 for message in body.messages
             ],
             body.request_sha256,
@@ -44,8 +47,7 @@ def pack(body: BodyPayload) -> bytes:
             _plain(body.tags),
         ]
     )
-    lengths = _PARTS.pack(len(facts), len(body.request), len(body.response))
-    return b"".join((lengths, body.request, body.response, facts))
+    return b"".join((_PARTS.pack(len(facts), len(request), len(response)), request, response, facts))
 
 
 def unpack(data: bytes) -> BodyPayload:
@@ -139,10 +141,10 @@ class _Places:
         if len(text) < _SHORT or not self._walks:
             return text
         inside = orjson.dumps(text)[1:-1]
-        at = self._source.find(inside, self._at)
+        at = _find(self._source, inside, self._at)
         if at < 0:
             self._walks -= 1
-            at = self._source.find(inside)
+            at = _find(self._source, inside)
         if at < 0:
             return text
         self._at = at + len(inside)
@@ -154,8 +156,16 @@ def _refer(text: str | None, source: bytes) -> str | list[int] | None:
     if text is None or len(text) < _SHORT:
         return text
     inside = orjson.dumps(text)[1:-1]
-    at = source.find(inside)
+    at = _find(source, inside)
     return [at, len(inside)] if at >= 0 else text
+
+
+def _find(source: bytes, text: bytes, start: int = 0) -> int:
+    """As `source.find(text, start)`."""
+    at = source.find(text[:_PROBE], start)
+    if at < 0 or source.startswith(text, at):
+        return at
+    return source.find(text, at + 1)
 
 
 def _resolve(reference: str | list[int] | None, source: bytes) -> str | None:
