@@ -46,6 +46,8 @@ Prepared = tuple[str, tuple[tuple[str, Bind | None], ...]]
 _FEW: Final = 32
 _MOST_PARAMETERS: Final = 10_000
 """In one statement; SQLite takes 32,766."""
+_MOST_PREPARED: Final = 500
+"""Of some hundred that there are usually; which columns of records are empty is for clients to say."""
 _prepared: Final[dict[tuple[object, ...], Prepared]] = {}
 
 
@@ -183,6 +185,8 @@ async def _run(
     in_arrays = len(columns[names[0]]) > 1 and connection.dialect.name == "postgresql"
     key = (connection.dialect.name, build, table.name, names, in_arrays)
     if key not in _prepared:
+        if len(_prepared) >= _MOST_PREPARED:
+            _prepared.clear()
         start = _from_arrays(table, names) if in_arrays else _from_values(connection.dialect, table)
         _prepared[key] = _prepare(connection.dialect, build(start, table, names), table, names)
     text, parameters = _prepared[key]

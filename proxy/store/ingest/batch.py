@@ -36,6 +36,8 @@ from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewAnsw
 __all__ = ["Ingest", "UnconfirmedError"]
 
 
+_MANY: Final = 100
+"""Records for which a statement is worth making."""
 _DELETED: Final = Kept(
     lambda given: sa.select(deleted_users.c.user_hash, deleted_users.c.at_us).where(
         given.among("users", deleted_users.c.user_hash)
@@ -264,7 +266,9 @@ async def _insert(
 
 def _without_empty(columns: Columns) -> Columns:
     """Those that have a value in any row: Python's driver of SQLite takes as long for a NULL as for three numbers, and
-    of most records a third of the columns are."""
+    of most records a third of the columns are. Of few rows all: each set of columns is a statement of its own."""
+    if not columns or len(columns["id"]) < _MANY:
+        return columns
     return {
         name: values for name, values in columns.items() if values[0] is not None or values.count(None) < len(values)
     }
