@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from proxy.clock import ManualClock
+from proxy.clock import ManualClock, SystemClock
 from proxy.errors import TemporaryError
 from proxy.store.engine.dialect import insert_all, known
 from proxy.store.engine.kept import Kept
@@ -25,6 +27,25 @@ from proxy.store.tables.values import IngestBatch
 from tests.harness.exchanges import exchange, exchanges
 
 NOW_US = 1_700_000_000_000_000
+
+
+WRITER = """
+import asyncio, sys
+from proxy.clock import SystemClock
+from proxy.store.store import Store
+from proxy.store.tables.values import IngestBatch
+from tests.harness.exchanges import exchanges
+
+async def main(url):
+    store = await Store.open(url, clock=SystemClock())
+    records = list(exchanges(4000, start_us=1_700_000_000_000_000))
+    for n in range(0, 4000, 8):
+        some = tuple(records[n:n + 8])
+        await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=n + 8, frames=8, records=some))
+        print(n, flush=True)
+
+asyncio.run(main(sys.argv[1]))
+"""
 
 
 class GatedClock(ManualClock):
@@ -137,6 +158,22 @@ async def test_a_batch_that_is_cancelled_while_it_waits_for_the_lock_does_not_ge
     assert is_free(path)
     assert (await store.traffic.totals()).requests == 0
     assert len((await store.ingest.apply(batch(1))).records) == 3
+
+
+@pytest.mark.parametrize("batches", [1, 40])
+async def test_who_is_killed_in_the_middle_leaves_whole_batches(path: Path, batches: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", WRITER, f"sqlite:///{path}"], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        for _ in range(batches):
+            await asyncio.to_thread(writer.stdout.readline)
+        writer.kill()
+    store = await Store.open(f"sqlite:///{path}", clock=SystemClock())
+    position = (await store.spools.counted())["w"]
+    assert 8 * batches <= position.frames == position.offset == (await store.traffic.totals()).requests
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT count(*) FROM records").fetchone() == (position.frames,)
+    await store.close()
 
 
 async def test_what_fails_in_the_thread_is_rolled_back(store: Store, path: Path) -> None:
