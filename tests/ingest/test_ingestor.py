@@ -1,12 +1,11 @@
 """From spool files to rows: exactly once, in order, whatever the store or a frame does. Real files, real SQLite."""
 
 import asyncio
-import contextlib
 import gzip
 import random
 import sqlite3
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -547,18 +546,20 @@ async def test_a_batch_whose_commit_is_not_confirmed_is_counted_once(
     rng = random.Random(3)
     for number in range(3):
         writer.append(exchange_frame(new_id(NOW_US + number, rng), b"asked", b"answered"))
-    whole, lost = Database.write, StoreAwayError("the connection was lost", RefusalKind.AWAY)
+    whole, lost = Database.transact, StoreAwayError("the connection was lost", RefusalKind.AWAY)
 
-    @contextlib.asynccontextmanager
-    async def cut(self: Database) -> AsyncIterator[Any]:
-        async with whole(self) as connection:
-            yield connection
+    async def cut(self: Database, work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+        async def cut_off(connection: Any) -> Any:
+            result = await work(connection)
             if not committed:
                 raise lost
+            return result
+
+        await whole(self, cut_off)
         raise lost
 
     with monkeypatch.context() as patch:
-        patch.setattr(Database, "write", cut)
+        patch.setattr(Database, "transact", cut)
         with pytest.raises(TemporaryError):
             await ingestor.run_once()
     assert len(await host.ids()) == (3 if committed else 0)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 import asyncpg
 import orjson
@@ -33,7 +34,7 @@ from proxy.store.engine.refusals import (
     StoreRefusedError,
     explain,
 )
-from proxy.store.engine.sqlite import DRIVER
+from proxy.store.engine.sqlite import DRIVER, in_one_trip
 
 __all__ = ["Database", "Heard"]
 
@@ -51,6 +52,7 @@ _POLLED: Final = "store: a pooler stands before PostgreSQL, through which no not
                  "change is asked for every few seconds; set store.listen_url to a direct url to hear of it at " \
                  "once"  # fmt: skip
 _STATEMENTS_MIXED: Final = ("26000", "42P05")
+_T = TypeVar("_T")
 Heard = Callable[[StoreAwayError], None]
 """Is told of each error that is the database's fault."""
 
@@ -168,10 +170,28 @@ class Database:
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end, rolled back by an exception."""
+        async with self._writing(), self._writer.begin() as connection:
+            yield connection
+
+    async def transact(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, _T]]) -> _T:
+        """The same around `work`, for one of many statements: on SQLite all of it is done in the driver's thread, which
+        takes half as long, and holds up nobody. There it may wait for nothing but its statements; what computes for
+        long is done `in_a_thread`.
+
+        Cancelled, it waits until the statement that is under way has ended, and the transaction with it."""
+        if self.dialect != "sqlite":
+            async with self.write() as connection:
+                return await work(connection)
+        async with self._writing(), self._writer.connect() as connection:
+            return await in_one_trip(connection, partial(_whole, connection, work))
+
+    @contextlib.asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
         try:
-            async with self._admitted(), self._writer.begin() as connection:
-                yield connection
-        except (IntegrityError, asyncpg.IntegrityConstraintViolationError) as exc:  # the latter from COPY
+            async with self._admitted():
+                yield
+        except (IntegrityError, sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError) as exc:
+            # SQLAlchemy's, and what comes straight from a driver
             cause = exc.orig if isinstance(exc, IntegrityError) else exc
             if getattr(cause, "sqlstate", None) not in _OVERTAKEN:
                 raise explain(exc, self._place) from exc
@@ -316,6 +336,11 @@ class Database:
         await self._writer.dispose()
         if self._listener is not None:
             await self._listener.engine.dispose()
+
+
+async def _whole(connection: AsyncConnection, work: Callable[[AsyncConnection], Coroutine[Any, Any, _T]]) -> _T:
+    async with connection.begin():
+        return await work(connection)
 
 
 def _parsed(url: str, setting: str) -> URL:

@@ -8,19 +8,21 @@ too. A batch, a record or a vote that was applied before changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.kinds import TASK
 from proxy.store.engine.database import Database
-from proxy.store.engine.dialect import among, insert_all, insert_new, known
+from proxy.store.engine.dialect import Columns, insert_all, insert_new, known
+from proxy.store.engine.kept import Kept
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest import conversations, external, judgements, namesakes, signals, statistics, votes
 from proxy.store.ingest.answers import insert_answers
 from proxy.store.ingest.bodies import Block, BodyCodec
 from proxy.store.ingest.deltas import Arrival, Placed, counted
-from proxy.store.ingest.facts import RecordFacts, Recount, Rejudged, Signalled
+from proxy.store.ingest.facts import RecordFacts, Recount, Rejudged, Signalled, flags_of
 from proxy.store.ingest.fetched import keep_fetched
 from proxy.store.ingest.parked import forget_parked
 from proxy.store.ingest.spools import advance
@@ -29,9 +31,25 @@ from proxy.store.tables import partitions
 from proxy.store.tables.columns import columns_to_insert
 from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
 from proxy.store.tables.schema import aliases, bodies, deleted_users, records, scores
-from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewAnswer, NewRecord, NewVote
+from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewAnswer, NewRecord, NewVote, RecordFlag
 
 __all__ = ["Ingest", "UnconfirmedError"]
+
+
+_MANY: Final = 100
+"""Records for which a statement is worth making."""
+_DELETED: Final = Kept(
+    lambda given: sa.select(deleted_users.c.user_hash, deleted_users.c.at_us).where(
+        given.among("users", deleted_users.c.user_hash)
+    )
+)
+_TAKEN: Final = Kept(
+    lambda given: sa.select(bodies.c.block).where(
+        given.among("keys", bodies.c.block),
+        bodies.c.block.between(given.value("first", bodies.c.block), given.value("last", bodies.c.block)),
+    )
+)
+"""With the range, which says in which of PostgreSQL's partitions they are."""
 
 
 class UnconfirmedError(StoreAwayError):
@@ -67,17 +85,21 @@ class Ingest:
         await self._codec.prepare((record.user_hash, record.body) for record in incoming if record.body is not None)
         blocks = await self._codec.encode(_bodies(incoming))
         applied: Applied | None = None
+
+        async def apply(connection: AsyncConnection) -> Applied:
+            nonlocal applied
+            await self._codec.check(connection)
+            if batch.writer and not await advance(connection, batch, int(self._db.clock.now() * 1e6)):
+                return Applied(duplicates=len(batch.records) + len(batch.votes))
+            applied = await _apply(connection, self._codec, batch, incoming, blocks)
+            return applied
+
         try:
-            async with self._db.write() as connection:
-                await self._codec.check(connection)
-                if batch.writer and not await advance(connection, batch, int(self._db.clock.now() * 1e6)):
-                    return Applied(duplicates=len(batch.records) + len(batch.votes))
-                applied = await _apply(connection, self._codec, batch, incoming, blocks)
+            return await self._db.transact(apply)
         except StoreAwayError as exc:
             if applied is not None:
                 raise UnconfirmedError(exc, applied) from exc
             raise
-        return applied
 
     async def join_parked(self, limit: int = 500) -> Applied:
         """Join votes whose record came in meanwhile by another replica; returns what that changed.
@@ -123,8 +145,8 @@ async def _apply(
     wanted = await _without_deleted_users(connection, unknown)
     if len(wanted) < len(incoming):
         blocks = await codec.encode(_bodies(wanted))
-    facts = {record.id: RecordFacts.of(record) for record in wanted}
-    await _insert(connection, wanted, facts, await _insert_bodies(connection, blocks))
+    flags = [flags_of(record) for record in wanted]
+    await _insert(connection, wanted, flags, await _insert_bodies(connection, blocks))
     answers = await _answers_kept(connection, batch.answers)
     await insert_answers(connection, answers)
 
@@ -134,7 +156,7 @@ async def _apply(
     if any(record.experiment_id is not None for record in wanted) or any(vote.whole for vote in incoming_votes):
         await conversations.hold(connection)
     await external.hold(connection, externals)
-    voted = await votes.add(connection, incoming_votes, wanted, facts)
+    voted = await votes.add(connection, incoming_votes, wanted)
     signalled = await signals.revealed(connection, wanted)
     moved = await conversations.moved(connection, wanted, voted.whole)
     if len(wanted) < len(unknown):
@@ -143,8 +165,7 @@ async def _apply(
         await forget_parked(
             connection, refused, [hashed for r in refused for hashed in (alias_hash(r.id), *_alias_hashes(r))]
         )
-    tokens = ((record.prompt_tokens or 0, record.completion_tokens or 0) for record in wanted)
-    arrivals = list(zip(facts.values(), tokens, strict=True))
+    arrivals = list(zip(wanted, flags, strict=True))
     await _count(connection, arrivals, voted.recounts, signalled=signalled, moved=moved)
     return Applied(
         records=tuple(wanted),
@@ -189,8 +210,7 @@ async def _gone(connection: AsyncConnection, users: Iterable[int | None]) -> dic
     named = {user for user in users if user is not None}
     if not named:
         return {}
-    query = sa.select(deleted_users).where(among(connection, deleted_users.c.user_hash, list(named)))
-    return {row.user_hash: row.at_us for row in await connection.execute(query)}
+    return dict(await _DELETED.rows(connection, users=list(named)))
 
 
 def _bodies(of: Sequence[NewRecord]) -> list[tuple[str, BodyPayload]]:
@@ -199,8 +219,10 @@ def _bodies(of: Sequence[NewRecord]) -> list[tuple[str, BodyPayload]]:
 
 async def _insert_bodies(connection: AsyncConnection, blocks: Sequence[Block]) -> dict[str, int]:
     """Insert the blocks, each under the next free key; returns where each record's body is."""
+    if not blocks:
+        return {}
     keys = [block.key for block in blocks]
-    while taken := set(await connection.scalars(sa.select(bodies.c.block).where(bodies.c.block.in_(keys)))):
+    while taken := await _taken(connection, keys):
         for i, key in enumerate(keys):
             keys[i] = max(key + BLOCK_RECORDS * (key in taken), keys[i - 1] + BLOCK_RECORDS if i else 0)
     rows = [
@@ -215,14 +237,18 @@ async def _insert_bodies(connection: AsyncConnection, blocks: Sequence[Block]) -
     }
 
 
+async def _taken(connection: AsyncConnection, keys: Sequence[int]) -> set[int]:
+    return {row[0] for row in await _TAKEN.rows(connection, keys=keys, first=keys[0], last=keys[-1])}
+
+
 async def _insert(
     connection: AsyncConnection,
     new: Sequence[NewRecord],
-    facts: Mapping[str, RecordFacts],
+    flags: Sequence[RecordFlag],
     places: Mapping[str, int],
 ) -> None:
-    flags = [facts[record.id].flags for record in new]
-    await insert_all(connection, records, columns_to_insert(new, flags, [places.get(record.id) for record in new]))
+    columns = columns_to_insert(new, flags, [places.get(record.id) for record in new])
+    await insert_all(connection, records, _without_empty(columns))
     named = [(hashed, record.id) for record in new for hashed in _alias_hashes(record)]
     hashes, ids = [hashed for hashed, _ in named], [record_id for _, record_id in named]
     await insert_new(connection, aliases, {"hash": hashes, "id": ids})
@@ -236,6 +262,16 @@ async def _insert(
             if scorer != record.quality_source  # that one is in the record's own row
         ],
     )
+
+
+def _without_empty(columns: Columns) -> Columns:
+    """Those that have a value in any row: Python's driver of SQLite takes as long for a NULL as for three numbers, and
+    of most records a third of the columns are. Of few rows all: each set of columns is a statement of its own."""
+    if not columns or len(columns["id"]) < _MANY:
+        return columns
+    return {
+        name: values for name, values in columns.items() if values[0] is not None or values.count(None) < len(values)
+    }
 
 
 def _alias_hashes(record: NewRecord) -> list[int]:
@@ -254,13 +290,13 @@ async def _count(
     moved: Sequence[Placed] = (),
 ) -> None:
     """The sums, which others update too: last, so that their rows are locked for a moment only."""
-    counting = [facts for facts, _ in arrivals]
+    counting = [RecordFacts.of(record) for record, _ in arrivals if record.tags and record.experiment_id is not None]
     counting += [shown.record for shown in signalled]
     counting += [vote.record for vote in moved]
     counting += [change.record for change in recounts]
     counting += [one.record for one in judged]
-    met = {facts.experiment_id for facts in counting if facts.experiment_id is not None}
-    terms = await statistics.terms_of(connection, met)
+    met = {record.experiment_id for record, _ in arrivals} | {facts.experiment_id for facts in counting}
+    terms = await statistics.terms_of(connection, (known for known in met if known is not None))
     names = await names_of(connection, counting)
     deltas = counted(arrivals, recounts, terms, judged, names, signalled=signalled, moved=moved)
     await statistics.count_users(connection, deltas, terms)

@@ -29,6 +29,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.errors import TemporaryError
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import insert_new
+from proxy.store.engine.kept import Kept
+from proxy.store.engine.threads import in_a_thread
 from proxy.store.ingest.compressing import Compressor
 from proxy.store.ingest.masking import blanked
 from proxy.store.ingest.packing import Search, in_blocks, joined, pack, split, unpack
@@ -48,6 +50,11 @@ _BLANKED: Final = 2
 _RETIRED_AT_ONCE: Final = 16
 """Blocks a transaction."""
 _LOOKED_UP: Final = 1000
+_MADE: Final = Kept(
+    lambda given: sa.select(dictionaries.c.created_us).where(
+        dictionaries.c.id == given.value("dictionary", dictionaries.c.id)
+    )
+)
 _log = logging.getLogger(__name__)
 
 
@@ -93,8 +100,8 @@ class BodyCodec:
         TemporaryError where it was replaced by one that has not; the next `prepare` finds its own."""
         if self._current == _NO_DICTIONARY:
             return
-        query = sa.select(dictionaries.c.created_us).where(dictionaries.c.id == self._current)
-        if await connection.scalar(query) != self._made_us:
+        made = await _MADE.rows(connection, dictionary=self._current)
+        if not made or made[0][0] != self._made_us:
             self.forget()
             raise TemporaryError("store: the database is not the one that bodies were packed for", retry_after_s=0.0)
 
@@ -110,7 +117,7 @@ class BodyCodec:
         """Blocks of the bodies of these records, in their order."""
         if not payloads:
             return []
-        return await asyncio.to_thread(self._blocks, payloads)
+        return await in_a_thread(self._blocks, payloads)
 
     async def load(self, connection: AsyncConnection, dictionary_ids: Iterable[int]) -> None:
         """Make these dictionaries known to `decode`."""

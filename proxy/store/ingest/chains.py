@@ -66,10 +66,8 @@ class _Names:
 async def joined_up(connection: AsyncConnection, new: Sequence[NewRecord]) -> Mapping[Talk, Talk]:
     """Bring the new records, which are stored, together with those that they go on from, and that go on from them;
     returns which keys have become which."""
-    known = ((Talk.of(record), record) for record in new)
-    links = [
-        (talk, one) for talk, one in known if talk and one.kind == RESPONSES.name and one.experiment_id is not None
-    ]
+    tested = (record for record in new if record.kind == RESPONSES.name and record.experiment_id is not None)
+    links = [(talk, record) for record in tested if (talk := Talk.of(record)) is not None]
     links.sort(key=lambda link: link[1].id)
     if not links:
         return {}

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.estimates import METRICS
-from policies.records import Arm
+from policies.kinds import TASK
+from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import upsert_sums
 from proxy.store.ingest.facts import (
     RecordFacts,
@@ -31,9 +32,12 @@ from proxy.store.ingest.facts import (
     count_score,
     count_signals,
     count_votes,
+    was_answered,
 )
 from proxy.store.ingest.tags import TagNames
+from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.schema import HOUR_S, MINUTE_S, SUMS, TEN_MINUTES_S, durations, quality_hours, traffic
+from proxy.store.tables.values import NewRecord, RecordFlag
 
 __all__ = ["UNSCORED", "Arrival", "Deltas", "Placed", "counted", "duration_bin", "duration_of_bin", "quality_bin"]
 
@@ -41,6 +45,7 @@ UNSCORED: Final = -1
 """Bin of samples without a score."""
 _BINS_PER_DOUBLING: Final = 8
 _FLOOR_US: Final = 100
+_FALLBACK, _SAMPLE = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE)
 _WIDTH: Final = len(SUMS) + 2
 (
     _N,
@@ -62,8 +67,8 @@ ExperimentKey = tuple[int, int, Arm]
 """Experiment, epoch, arm."""
 TagKey = tuple[int, int, Arm, str]
 """The same, and a tag as `name=value`."""
-Arrival = tuple[RecordFacts, tuple[int, int]]
-"""A new record, with its tokens: of the prompt, of the answer."""
+Arrival = tuple[NewRecord, RecordFlag]
+"""A new record, and its flags as they are stored."""
 
 
 def quality_bin(quality: float | None) -> int:
@@ -109,32 +114,35 @@ class Deltas:
         self.clusters: defaultdict[ExperimentKey, set[int]] = defaultdict(set)
         """Which of the units are clusters."""
 
-    def arrived(self, record: RecordFacts, tokens: tuple[int, int]) -> None:
+    def arrived(self, record: NewRecord, flags: RecordFlag) -> None:
         """A new record, not yet voted on. A task is a request that took time and tokens, and nothing else."""
-        at_s = record.at_s
-        sums = self._sums(record, at_s)
+        at_s = id_time_us(record.id) // 1_000_000
+        status, duration_us, quality = record.status, record.duration_us, record.quality
+        bits: int = flags._value_
+        outcome = record.outcome.with_status(status)
+        sums = self._sums(at_s, record.arm, record.model_id, status, outcome)
         sums[_N] += 1
-        sums[_FALLBACKS] += record.fallback
-        sums[_DURATION] += record.duration_us
-        sums[_PROMPT] += tokens[0]
-        sums[_COMPLETION] += tokens[1]
-        if record.task:
+        sums[_FALLBACKS] += bits & _FALLBACK != 0
+        sums[_DURATION] += duration_us
+        sums[_PROMPT] += record.prompt_tokens or 0
+        sums[_COMPLETION] += record.completion_tokens or 0
+        if record.kind == TASK.name:
             sums[_TASKS] += 1
             return
-        if record.quality is not None:
+        if quality is not None:
             sums[_SCORED] += 1
-            sums[_QUALITY] += record.quality
-        if record.answered:
-            number = duration_bin(record.duration_us)
+            sums[_QUALITY] += quality
+        if was_answered(outcome, status, duration_us):
+            number = duration_bin(duration_us)
             self._durations[at_s // MINUTE_S * MINUTE_S, int(record.arm), record.model_id, number] += 1
-        if record.sample:
-            self._quality[at_s // HOUR_S * HOUR_S, quality_bin(record.quality)] += 1
+        if bits & _SAMPLE:
+            self._quality[at_s // HOUR_S * HOUR_S, quality_bin(quality)] += 1
 
     def voted(self, record: RecordFacts, before: VoteSummary, after: VoteSummary) -> None:
         """The effective votes on a record changed."""
         if record.task:
             return
-        sums = self._sums(record, record.at_s)
+        sums = self._sums_of(record)
         sums[_VOTED] += (after.count > 0) - (before.count > 0)
         sums[_POSITIVE] += after.positive - before.positive
         sums[_NEGATIVE] += after.negative - before.negative
@@ -144,7 +152,7 @@ class Deltas:
         """The score that counts changed."""
         if quality == record.quality or record.task:
             return
-        sums = self._sums(record, record.at_s)
+        sums = self._sums_of(record)
         sums[_SCORED] += (quality is not None) - (record.quality is not None)
         sums[_QUALITY] += (quality or 0.0) - (record.quality or 0.0)
         if record.sample:
@@ -180,10 +188,12 @@ class Deltas:
         changed: dict[Key, list[float]] = {key: [n] for key, n in self._quality.items() if n}
         await upsert_sums(connection, quality_hours, _rows(quality_hours, changed))
 
-    def _sums(self, record: RecordFacts, at_s: int) -> list[float]:
-        minute = at_s // MINUTE_S * MINUTE_S
+    def _sums_of(self, record: RecordFacts) -> list[float]:
+        return self._sums(record.at_s, record.arm, record.model_id, record.status, record.outcome)
+
+    def _sums(self, at_s: int, arm: Arm, model_id: int, status: int, outcome: Outcome) -> list[float]:
         # int: the hash of an enumeration's member is many times slower
-        return self._traffic[minute, int(record.arm), record.model_id, record.status // 100, int(record.outcome)]
+        return self._traffic[at_s // MINUTE_S * MINUTE_S, int(arm), model_id, status // 100, int(outcome)]
 
 
 def counted(
@@ -201,17 +211,17 @@ def counted(
     those of the experiments that exist: a record of another counts in no experiment, nor does a task. `names` are the
     tags that are counted; None where no record has any."""
     deltas = Deltas()
-    for facts, tokens in arrivals:
-        deltas.arrived(facts, tokens)
-        if facts.experiment_id in terms and not facts.task:
-            _count_arrival(deltas, facts, terms, names)
+    for record, flags in arrivals:
+        deltas.arrived(record, flags)
+        if record.experiment_id in terms and record.kind != TASK.name:
+            _count_arrival(deltas, RecordFacts.of(record), terms, names)
     for change in recounts:
-        record = change.record
-        deltas.voted(record, change.before, change.after)
-        deltas.rescored(record, change.quality)
-        for totals in _totals(deltas, record, terms, names):
-            count_votes(totals, change.before, change.after, record)
-            count_score(totals, record.score, (change.quality, change.quality_source))
+        facts = change.record
+        deltas.voted(facts, change.before, change.after)
+        deltas.rescored(facts, change.quality)
+        for totals in _totals(deltas, facts, terms, names):
+            count_votes(totals, change.before, change.after, facts)
+            count_score(totals, facts.score, (change.quality, change.quality_source))
     for one in judged:
         for totals in _totals(deltas, one.record, terms, names):
             count_judgement(totals, one.votes, one.record.judged, one.score)

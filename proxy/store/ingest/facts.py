@@ -39,6 +39,7 @@ __all__ = [
     "count_signals",
     "count_votes",
     "flags_of",
+    "was_answered",
 ]  # fmt: skip
 
 (_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED, _GIVEN, _JUDGE, _JUDGE_VOTED, _LENGTH, _DECLINED,
@@ -150,7 +151,7 @@ class RecordFacts(NamedTuple):
 
         A duration of 0 was not measured: the library's callers need not give one.
         """
-        return self.outcome == Outcome.OK and 200 <= self.status < 400 and self.duration_us > 0
+        return was_answered(self.outcome, self.status, self.duration_us)
 
     @property
     def votable(self) -> bool:
@@ -202,19 +203,25 @@ class RecordFacts(NamedTuple):
         )
 
 
+def was_answered(outcome: Outcome, status: int, duration_us: int) -> bool:
+    """See `RecordFacts.answered`."""
+    return outcome is Outcome.OK and 200 <= status < 400 and duration_us > 0
+
+
 def flags_of(record: NewRecord) -> RecordFlag:
     """The record's flags, with SAMPLE set where it may become training data."""
     body = record.body
+    flags: int = record.flags._value_  # `value` takes a function's call
     usable = (
         body is not None
         and body.query is not None
         and body.response_text is not None
-        and record.outcome == Outcome.OK
+        and record.outcome is Outcome.OK
         and 200 <= record.status < 300
         and record.kind in _TRAINABLE
-        and not record.flags.value & _NO_SAMPLE
+        and not flags & _NO_SAMPLE
     )
-    return FLAGS[record.flags.value | _SAMPLE if usable else record.flags.value & ~_SAMPLE]
+    return FLAGS[flags | _SAMPLE if usable else flags & ~_SAMPLE]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,37 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.errors import TemporaryError
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import for_update, insert_new
+from proxy.store.engine.kept import Given, Kept
 from proxy.store.tables.schema import spool_positions
 from proxy.store.tables.values import NO_POSITION, IngestBatch, SpoolPosition
 
 __all__ = ["PositionError", "Spools", "advance"]
 
 _START: Final = {"segment": NO_POSITION[0], "offset": NO_POSITION[1], "frames": 0, "at_us": 0}
+
+
+def _move(given: Given) -> sa.Update:
+    columns = spool_positions.c
+    here = (
+        columns.writer == given.value("who", columns.writer),
+        columns.segment == given.value("was_segment", columns.segment),
+        columns.offset == given.value("was_offset", columns.offset),
+    )
+    return (
+        sa.update(spool_positions)
+        .where(*here)
+        .values(
+            segment=given.value("now_segment", columns.segment),
+            offset=given.value("now_offset", columns.offset),
+            frames=columns.frames + given.value("more", columns.frames),
+            at_us=given.value("now_us", columns.at_us),
+        )
+    )
+
+
+_MOVE: Final = Kept(_move)
+"""Where the database stands where the batch begins: that is looked for, and locked, by the very statement that moves
+it."""
 
 
 class PositionError(TemporaryError):
@@ -60,6 +85,13 @@ async def advance(connection: AsyncConnection, batch: IngestBatch, now_us: int) 
     one that the batch names.
     """
     writer, end = batch.writer, (batch.segment, batch.offset)
+    if batch.after is not None:
+        moved = await _MOVE.changed(
+            connection, who=writer, was_segment=batch.after[0], was_offset=batch.after[1], now_segment=end[0],
+            now_offset=end[1], more=batch.frames, now_us=now_us,
+        )  # fmt: skip
+        if moved:
+            return True
     await insert_new(connection, spool_positions, [{"writer": writer, **_START}])
     where = spool_positions.c.writer == writer
     row = (await connection.execute(for_update(connection, sa.select(spool_positions).where(where)))).one()

@@ -19,6 +19,7 @@ from policies.ballots import BallotTrust
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
+from proxy.store.engine.kept import Kept
 from proxy.store.ingest import external, namesakes, words
 from proxy.store.ingest.facts import RecordFacts, Recount, VoteSummary
 from proxy.store.tables.keys import alias_hash, day_of, id_time_us
@@ -48,6 +49,7 @@ _PREFERENCE: Final = (BY_PEOPLE, "pointer", "judge")
 """Which score counts, best first; any other scorer comes after these."""
 FACTS: Final = tuple(records.c[name] for name in RecordFacts._fields)
 _PARKED: Final = feedback.c.joined.is_(sa.false())
+_SOME_PARKED: Final = Kept(lambda _: sa.select(feedback.c.fid).where(_PARKED).limit(1))
 
 
 class Whole(NamedTuple):
@@ -81,13 +83,12 @@ async def add(
     connection: AsyncConnection,
     incoming: Sequence[NewVote],
     new_records: Sequence[NewRecord],
-    new_facts: Mapping[str, RecordFacts],
 ) -> Voted:
     """Keep the new votes, and join them and the parked ones that were waiting for `new_records`."""
     waiting, in_vain = await _waiting_for(connection, new_records)
     fresh = await _insert(connection, incoming)
     targets = waiting | fresh.adopted.records | {target for target in fresh.targets.values() if target is not None}
-    recounts, joined, whole = await _join(connection, targets, new_facts)
+    recounts, joined, whole = await _join(connection, targets, new_records)
     found = {change.record.id for change in recounts}
     alone = [vote for vote in fresh.votes if _names_no_record(vote)]
     await words.erase_of_talks(connection, [*alone, *fresh.adopted.alone])
@@ -167,7 +168,7 @@ async def join_arrived(connection: AsyncConnection, parked: Parked) -> Voted:
     stated = await external.find(connection, parked.adopted.values())
     adopted = await external.adopt(connection, parked.adopted, stated)
     targets = {*parked.named.values(), *parked.resolved.values(), *adopted.records}
-    recounts, joined, whole = await _join(connection, targets, {})
+    recounts, joined, whole = await _join(connection, targets, ())
     whole += tuple(map(_whole, adopted.alone))
     await words.erase_of_talks(connection, adopted.alone)
     return Voted(joined=joined, recounts=recounts, ambiguous=len(parked.ambiguous), whole=whole)
@@ -242,7 +243,7 @@ async def _adopt(connection: AsyncConnection, fresh: Sequence[NewVote]) -> exter
 async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRecord]) -> tuple[set[str], int]:
     """The records that parked votes have waited for, and how many of these votes wait in vain: their alias has turned
     out to be several people's."""
-    if not new_records or (await connection.execute(sa.select(feedback.c.fid).where(_PARKED).limit(1))).first() is None:
+    if not new_records or not await _SOME_PARKED.rows(connection):
         return set(), 0
     ids = [record.id for record in new_records]
     found = set(
@@ -307,11 +308,13 @@ async def _leave(connection: AsyncConnection, votes: Sequence[str]) -> None:
 
 
 async def _join(
-    connection: AsyncConnection, targets: set[str], new_facts: Mapping[str, RecordFacts]
+    connection: AsyncConnection, targets: set[str], new: Sequence[NewRecord]
 ) -> tuple[tuple[Recount, ...], tuple[JoinedVote, ...], tuple[Whole, ...]]:
     """Take all votes on these records together; returns what changed for those that exist, the votes that are new, and
     those of them that are on whole conversations."""
-    facts = {target: new_facts[target] for target in targets if target in new_facts}
+    if not targets:
+        return (), (), ()
+    facts = {record.id: RecordFacts.of(record) for record in new if record.id in targets}
     facts |= await lock_records(connection, sorted(targets - facts.keys()))
     if not facts:
         return (), (), ()

@@ -114,8 +114,9 @@ def random_user_key(record_id: str) -> int:
 
 def _plain(alias: str) -> bytes:
     """MLflow calls a trace `tr-` and its id in OpenTelemetry: one name, so that no record needs a row for both."""
-    trace = alias.removeprefix("tr-")
-    return (trace if is_record_id(trace) else alias).encode("utf-8", "surrogatepass")
+    if alias.startswith("tr-") and is_record_id(alias[3:]):
+        alias = alias[3:]
+    return alias.encode("utf-8", "surrogatepass")
 
 
 def _signed64(data: bytes) -> int:

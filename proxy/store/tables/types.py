@@ -30,10 +30,10 @@ class RecordId(TypeDecorator[str]):
         return value if value is None or dialect.name == "postgresql" else bytes.fromhex(value)
 
     def binds(self, dialect: Dialect) -> Binds | None:
-        """The same for many."""
+        """The same for many; as arrays, for of bytes Python's driver asks first whether they are to be adapted."""
         if dialect.name == "postgresql":
             return None
-        return lambda values: [None if value is None else bytes.fromhex(value) for value in values]
+        return lambda values: [None if value is None else bytearray.fromhex(value) for value in values]
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
         """The database's form to hex."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,21 @@ async def test_a_batch_that_is_cancelled_anywhere_is_in_whole_or_not_at_all(stor
         view = await store.records.get(made[0].id)
         assert view is not None
         assert (view.body, view.row.feedback) == (made[0].body, 1.0)
+
+
+async def test_what_only_some_of_a_batch_have_is_kept(store: Store, clock: ManualClock) -> None:
+    """A column that is empty in all of them is left out of the statement, and no other."""
+    now_us = int(clock.now() * 1e6)
+    rng = random.Random(8)
+    some: dict[str, Any] = {"conversation": 5, "ttft_us": 0, "quality": 0.0, "tags": {"team": "a"}, "prompt_key": -1}
+    none: dict[str, Any] = dict.fromkeys(some)
+    for order in ((none, some, none), (some, none), (none, none)):
+        made = tuple(exchange(now_us := now_us + 1000, rng, **given) for given in order * 50)
+        await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=made))
+        for record in (*made[:3], *made[-3:]):
+            view = await store.records.get(record.id)
+            assert view is not None
+            assert [getattr(view.row, name) for name in some] == [getattr(record, name) for name in some]
 
 
 async def test_bytes_that_are_no_text_come_out_unchanged(store: Store, clock: ManualClock) -> None:

@@ -20,7 +20,7 @@ from proxy.config import Config
 from proxy.loop.act.maintenance import measured_baseline
 from proxy.loop.look.supply import usable_at_most
 from proxy.store.ingest import batch as ingest
-from proxy.store.ingest.facts import RecordFacts, Terms
+from proxy.store.ingest.facts import Terms, flags_of
 from proxy.store.reading.replay import Epoch
 from proxy.store.store import Store
 from proxy.store.tables.control import LoopTransaction
@@ -224,7 +224,7 @@ async def test_while_there_is_but_a_task_the_vote_waits(store: Store, clock: Man
     async with store._db.write() as connection:  # as another host's transaction wrote it
         answer = turn.steps["answer"]
         assert isinstance(answer, NewRecord)
-        await ingest._insert(connection, [answer], {answer.id: RecordFacts.of(answer)}, {})
+        await ingest._insert(connection, [answer], [flags_of(answer)], {})
     assert len((await store.ingest.join_parked()).joined) == 1
     assert await turn.voted(store) == {"answer"}
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from proxy.clock import ManualClock
 from proxy.store.ingest import batch as ingest
-from proxy.store.ingest.facts import RecordFacts
+from proxy.store.ingest.facts import flags_of
 from proxy.store.store import Store
 from proxy.store.tables.schema import feedback
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordView, VoteCounts
@@ -187,8 +187,7 @@ async def test_votes_that_another_replica_missed_are_joined_later(story: Story) 
     await story.votes(story.vote(feedback=1), story.vote("bob", 1, record_id=None, alias="chatcmpl-9"))
     assert (await story.store.ingest.join_parked()).joined == ()
     async with story.store._db.write() as connection:  # the record, as the other replica's transaction wrote it
-        facts = {story.record.id: RecordFacts.of(story.record)}
-        await ingest._insert(connection, [story.record], facts, {})
+        await ingest._insert(connection, [story.record], [flags_of(story.record)], {})
     assert len((await story.store.ingest.join_parked()).joined) == 2
     assert (await story.store.ingest.join_parked()).joined == ()
     assert (await story.view()).row.feedback == 1.0
@@ -203,8 +202,7 @@ async def test_votes_that_never_find_a_record_keep_no_others_from_theirs(story: 
         )
     await story.votes(story.vote("cas", feedback=1))
     async with story.store._db.write() as connection:
-        facts = {story.record.id: RecordFacts.of(story.record)}
-        await ingest._insert(connection, [story.record], facts, {})
+        await ingest._insert(connection, [story.record], [flags_of(story.record)], {})
     assert sum([len((await story.store.ingest.join_parked(limit=4)).joined) for _ in range(3)]) == 1
     assert (await story.view()).row.feedback == 1.0
     late = story.vote("dan", feedback=0)
