@@ -30,7 +30,7 @@ __all__ = [
     "Enumerated",
     "RecordColumn",
     "columns_to_insert",
-    "from_frame",
+    "fill_from_frame",
     "values_of_row",
 ]
 
@@ -229,12 +229,13 @@ _MAYBE_FRAMED: Final = tuple(
 )
 
 
-def from_frame(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of NewRecord that stand in a frame as they are. Raises KeyError where one is missing that must not."""
-    taken = {name: meta[key] for name, key in _FRAMED}
+def fill_from_frame(record: NewRecord, meta: Mapping[str, Any]) -> None:
+    """Set the fields of `record` that stand in a frame as they are. Raises KeyError where one is missing that must be
+    there."""
+    for name, key in _FRAMED:
+        setattr(record, name, meta[key])
     for name, key in _MAYBE_FRAMED:
-        taken[name] = meta.get(key)
-    return taken
+        setattr(record, name, meta.get(key))
 
 
 def columns_to_insert(
