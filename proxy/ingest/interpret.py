@@ -25,7 +25,7 @@ from proxy.ingest.signals import Shown, shown_by, thread_of
 from proxy.ingest.tags import TagReader
 from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
-from proxy.store.tables.columns import fill_from_frame
+from proxy.store.tables.columns import FRAMED, MAYBE_FRAMED
 from proxy.store.tables.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.users.naming_body import NamingBody
 from proxy.users.sticky import StickySources
@@ -134,7 +134,7 @@ class Interpreter:
         record.tags = self._tags.of(asked_with, found.request_fields)
         record.flags = _flags(meta, found, request_cut=request_cut, response_cut=response_cut, partial=partial)
         record.aliases = self._aliases.of(found.provider_id, meta["rh"], meta["sh"])
-        fill_from_frame(record, meta)
+        _copy_facts(record, meta)
         record.body = _payload(meta, asked_with, answered_with, request, response, found, text)
         return record
 
@@ -255,6 +255,14 @@ class Interpreter:
             scores["pointer"] = found.quality
         source = "pointer" if "pointer" in scores else FORMAT_CHECK if scores else None
         return (scores[source] if source else None), source, scores
+
+
+def _copy_facts(record: NewRecord, meta: dict[str, Any]) -> None:
+    """Set what stands in the frame as it is. Raises KeyError where a fact is missing that must be there."""
+    for name, key in FRAMED:
+        setattr(record, name, meta[key])
+    for name, key in MAYBE_FRAMED:
+        setattr(record, name, meta.get(key))
 
 
 def _payload(

@@ -25,7 +25,6 @@ from proxy.store.tables.columns import (
     SHOWN,
     Enumerated,
     RecordColumn,
-    fill_from_frame,
     values_of_row,
 )
 from proxy.store.tables.schema import records
@@ -166,9 +165,9 @@ def test_a_frame_gives_the_columns_that_it_has_and_must_have() -> None:
 
 
 def _taken(meta: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a record that `fill_from_frame` sets."""
+    """The fields of a record that are copied from a frame."""
     record = NewRecord.__new__(NewRecord)
-    fill_from_frame(record, meta)
+    interpret._copy_facts(record, meta)
     return {field.name: getattr(record, field.name) for field in fields(NewRecord) if hasattr(record, field.name)}
 
 

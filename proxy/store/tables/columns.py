@@ -8,7 +8,7 @@ test says which is missing), and the place that its value comes from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -24,13 +24,14 @@ from proxy.store.tables.values import NewRecord, RecordFlag
 from proxy.wire.extract.shapes import KINDS
 
 __all__ = [
+    "FRAMED",
     "KEY_SOURCES",
+    "MAYBE_FRAMED",
     "RECORD_COLUMNS",
     "SHOWN",
     "Enumerated",
     "RecordColumn",
     "columns_to_insert",
-    "fill_from_frame",
     "values_of_row",
 ]
 
@@ -221,21 +222,14 @@ _PLAIN: Final = ("id", *(column.name for column in RECORD_COLUMNS
 _take: Final = attrgetter(*_PLAIN)
 _CODED: Final = tuple((column.name, column.values.to_sql) for column in RECORD_COLUMNS if column.values is not None)
 _READ: Final = tuple((column.name, column.values.of_sql) for column in RECORD_COLUMNS if column.values is not None)
-_FRAMED: Final = tuple(
+FRAMED: Final = tuple(
     (column.name, column.frame) for column in RECORD_COLUMNS if column.frame is not None and column.required
 )
-_MAYBE_FRAMED: Final = tuple(
+"""The fields of NewRecord that stand in a frame as they are, and their names there."""
+MAYBE_FRAMED: Final = tuple(
     (column.name, column.frame) for column in RECORD_COLUMNS if column.frame is not None and not column.required
 )
-
-
-def fill_from_frame(record: NewRecord, meta: Mapping[str, Any]) -> None:
-    """Set the fields of `record` that stand in a frame as they are. Raises KeyError where one is missing that must be
-    there."""
-    for name, key in _FRAMED:
-        setattr(record, name, meta[key])
-    for name, key in _MAYBE_FRAMED:
-        setattr(record, name, meta.get(key))
+"""The same of those that a frame may lack."""
 
 
 def columns_to_insert(
