@@ -27,7 +27,6 @@ _ANSWERED: Final = (
     "x-request-id", "request-id", "x-litellm-call-id", "x-amzn-requestid", "helicone-id", "x-portkey-trace-id",
 )  # fmt: skip
 """Of the answer's headers."""
-_OWN_NAMES: Final = frozenset(_OWN)
 _ANSWERED_NAMES: Final = frozenset(_ANSWERED)
 _LANGFUSE_ID: Final = 32
 """Hex digits of a trace's id."""
@@ -44,18 +43,18 @@ class AliasReader:
         self._headers: Final = [
             (header.removesuffix(HASHED_ALIAS).lower(), _reader(header.lower())) for header in capture.alias_headers
         ]
-        self._names: Final = frozenset(name for name, _ in self._headers)
+        self._asked: Final = frozenset(_OWN) | {name for name, _ in self._headers}
 
     def of(self, provider_id: str | None, asked: Mapping[str, str], answered: Mapping[str, str]) -> tuple[str, ...]:
         """All names, each once: the answer's own id, then what the headers of request and answer say (lower-case
         names). What redaction has cut into is no name."""
-        found: list[str | None] = [provider_id] if provider_id and len(provider_id) >= SHORT_NAME else []
-        if not _OWN_NAMES.isdisjoint(asked):  # most records have none of them
-            found += [asked.get(name) for name in _OWN]
-        if not _ANSWERED_NAMES.isdisjoint(answered):
-            found += [name for name in map(answered.get, _ANSWERED) if name and len(name) >= SHORT_NAME]
-        if not self._names.isdisjoint(asked):
-            found += self._configured(asked)
+        own = provider_id if provider_id and len(provider_id) >= SHORT_NAME else None
+        unnamed = self._asked.isdisjoint(asked)
+        if _ANSWERED_NAMES.isdisjoint(answered) and unnamed:  # most records
+            return (own,) if own is not None and _is_alias(own) else ()
+        found = [own, *(asked.get(name) for name in _OWN)]
+        found += [name for name in map(answered.get, _ANSWERED) if name and len(name) >= SHORT_NAME]
+        found += self._configured(asked)
         return tuple(dict.fromkeys(name for name in found if name and _is_alias(name)))[:MAX_ALIASES]
 
     def _configured(self, asked: Mapping[str, str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import orjson
 
@@ -25,7 +25,7 @@ from proxy.ingest.signals import Shown, shown_by, thread_of
 from proxy.ingest.tags import TagReader
 from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
-from proxy.store.tables.columns import from_frame
+from proxy.store.tables.columns import FRAMED, MAYBE_FRAMED
 from proxy.store.tables.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.users.naming_body import NamingBody
 from proxy.users.sticky import StickySources
@@ -91,78 +91,88 @@ class Interpreter:
     def record(self, frame: Frame) -> NewRecord:
         """The record in `frame`. Raises KeyError, TypeError or ValueError where its facts do not make sense."""
         meta = frame.meta
-        request_headers, response_headers = dict(meta["rh"]), dict(meta["sh"])
-        asked = _copied(frame.request, request_headers, self._budget, cut="rsha" in meta)
-        answered = _copied(frame.response, response_headers, self._budget, cut="ssha" in meta)
-        request, response = asked.body, answered.body
+        asked_with, answered_with = dict(meta["rh"]), dict(meta["sh"])
+        request, request_cut, request_packed = _copied(frame.request, asked_with, self._budget, cut="rsha" in meta)
+        response, response_cut, response_packed = _copied(
+            frame.response, answered_with, self._budget, cut="ssha" in meta
+        )
         lost = meta.get("nr", ())
         """What redaction left nothing of: its words stand in the record, and are nobody's."""
-        partial = answered.cut or "response" in lost or (not frame.response and meta["sb"] > 0)
+        partial = response_cut or "response" in lost or (not frame.response and meta["sb"] > 0)
         broken_off = meta["out"] != _OK
         key, key_source, parsed = self._key(frame)
-        found = extract(
-            CapturedExchange(
-                target=meta["p"],
-                status=meta["st"],
-                request=b"" if "request" in lost else request,
-                response=b"" if "response" in lost else response,
-                request_type=request_headers.get("content-type", ""),
-                response_type=response_headers.get("content-type", ""),
-                request_cut=asked.cut or "request" in lost or broken_off,
-                response_cut=partial or broken_off,
-                parsed=None if "request" in lost else parsed,
-            ),
-            self._pointers,
-        )
+        exchange = CapturedExchange.__new__(CapturedExchange)  # as `extract` makes what it gives
+        exchange.target, exchange.status = meta["p"], meta["st"]
+        exchange.request = b"" if "request" in lost else request
+        exchange.response = b"" if "response" in lost else response
+        exchange.request_type = asked_with.get("content-type", "")
+        exchange.response_type = answered_with.get("content-type", "")
+        exchange.request_cut = request_cut or "request" in lost or broken_off
+        exchange.response_cut = partial or broken_off
+        exchange.parsed = None if "request" in lost else parsed
+        found = extract(exchange, self._pointers)
         _recall(meta, found)
-        found.unread |= asked.packed or answered.packed
-        outcome = _outcome(meta, found, partial=partial)
+        found.unread |= request_packed or response_packed
         text = None if found.finish_reason in _TO_COME and not found.streamed else found.response
-        said = found.query is not None or asked.cut
-        answered_well = outcome is _OK and 200 <= meta["st"] < 300
+        record = NewRecord.__new__(NewRecord)  # field by field: its constructor takes eight times as long
+        record.outcome = _outcome(meta, found, partial=partial)
+        self._judge(record, meta, found, text, request_cut=request_cut, partial=partial)
+        record.user_hash, record.conversation = self._user(meta, key, found), self._conversation(meta, found)
+        record.key_source = key_source
+        record.kind = self._kind(asked_with, found)
+        whole = not request_cut and "request" not in lost
+        self._note_signals(record, meta, found, asked_with, whole=whole)
+        record.id = _record_id(meta["id"])
+        record.arm = _ARMS[meta["arm"]]
+        record.served_by = _ARMS[meta["srv"]]
+        record.ttft_us = _first_token_us(frame, found, text, decoded="content-encoding" not in answered_with)
+        record.prompt_tokens = found.prompt_tokens
+        record.completion_tokens = found.completion_tokens
+        record.cache_read_tokens = found.cache_read_tokens
+        record.cache_write_tokens = found.cache_write_tokens
+        record.reasoning_tokens = found.reasoning_tokens
+        record.tags = self._tags.of(asked_with, found.request_fields)
+        record.flags = _flags(meta, found, request_cut=request_cut, response_cut=response_cut, partial=partial)
+        record.aliases = self._aliases.of(found.provider_id, meta["rh"], meta["sh"])
+        _copy_facts(record, meta)
+        record.body = _payload(meta, asked_with, answered_with, request, response, found, text)
+        return record
+
+    def _judge(
+        self,
+        record: NewRecord,
+        meta: dict[str, Any],
+        found: Extraction,
+        text: str | None,
+        *,
+        request_cut: bool,
+        partial: bool,
+    ) -> None:
+        """How good the answer is, and how it behaves, as far as there is one and its text is known."""
+        answered_well = record.outcome is _OK and 200 <= meta["st"] < 300
+        said = found.query is not None or request_cut
         checked = self._check(found, text, partial=partial) if answered_well and said and text is not None else None
-        quality, source, scores = self._quality(found, checked) if answered_well else (None, None, {})
-        behaviour = None
+        record.quality, record.quality_source, record.scores = (
+            self._quality(found, checked) if answered_well else (None, None, {})
+        )
+        record.behaviour = record.answer_chars = None
         if checked is not None and text is not None:
             languages = meta.get("exp") is not None and compares_languages(meta["id"])
-            behaviour = behaviour_of(found, text, checked.reasons, languages=languages)
-        user, conversation = self._user(meta, key, found), self._conversation(meta, found)
-        kind = self._kind(request_headers, found)
-        shown, thread = _NOT_LOOKED_AT, None
-        if meta.get("exp") is not None and kind in _ANSWERS:
-            whole = not asked.cut and "request" not in lost
-            shown = shown_by(found, request_headers, outcome, meta["st"], whole=whole, user_known=user is not None)
-            thread = thread_of(found, self._user_hash) if conversation is None else None
-        return NewRecord(
-            id=_record_id(meta["id"]),
-            user_hash=user,
-            conversation=conversation,
-            key_source=key_source,
-            arm=_ARMS[meta["arm"]],
-            served_by=_ARMS[meta["srv"]],
-            kind=kind,
-            outcome=outcome,
-            ttft_us=_first_token_us(frame, found, text, decoded="content-encoding" not in response_headers),
-            prompt_tokens=found.prompt_tokens,
-            completion_tokens=found.completion_tokens,
-            cache_read_tokens=found.cache_read_tokens,
-            cache_write_tokens=found.cache_write_tokens,
-            reasoning_tokens=found.reasoning_tokens,
-            quality=quality,
-            quality_source=source,
-            answer_chars=len(text) if behaviour is not None and text is not None and not partial else None,
-            behaviour=behaviour,
-            signals=shown.signals,
-            prompt_key=shown.prompt_key,
-            answers_key=shown.answers_key,
-            thread_key=thread,
-            tags=self._tags.of(request_headers, found.request_fields),
-            flags=_flags(meta, found, request_cut=asked.cut, response_cut=answered.cut, partial=partial),
-            scores=scores,
-            aliases=self._aliases.of(found.provider_id, meta["rh"], meta["sh"]),
-            **from_frame(meta),
-            body=_payload(meta, request_headers, response_headers, request, response, found, text),
-        )
+            record.behaviour = behaviour_of(found, text, checked.reasons, languages=languages)
+            record.answer_chars = None if partial else len(text)
+
+    def _note_signals(
+        self, record: NewRecord, meta: dict[str, Any], found: Extraction, headers: dict[str, str], *, whole: bool
+    ) -> None:
+        """What the user of a test has shown without voting."""
+        shown, record.thread_key = _NOT_LOOKED_AT, None
+        if meta.get("exp") is not None and record.kind in _ANSWERS:
+            known = record.user_hash is not None
+            shown = shown_by(found, headers, record.outcome, meta["st"], whole=whole, user_known=known)
+            record.thread_key = thread_of(found, self._user_hash) if record.conversation is None else None
+        record.signals = shown.signals
+        record.prompt_key = shown.prompt_key
+        record.answers_key = shown.answers_key
 
     def _kind(self, headers: dict[str, str], found: Extraction) -> str:
         """The shape of the exchange, or that a UI asked for itself."""
@@ -248,6 +258,14 @@ class Interpreter:
         return (scores[source] if source else None), source, scores
 
 
+def _copy_facts(record: NewRecord, meta: dict[str, Any]) -> None:
+    """Set what stands in the frame as it is. Raises KeyError where a fact is missing that must be there."""
+    for name, key in FRAMED:
+        setattr(record, name, meta[key])
+    for name, key in MAYBE_FRAMED:
+        setattr(record, name, meta.get(key))
+
+
 def _payload(
     meta: dict[str, Any],
     request_headers: dict[str, str],
@@ -258,20 +276,21 @@ def _payload(
     text: str | None,
 ) -> BodyPayload:
     """What was said, with the bodies decoded and the answer put together."""
-    return BodyPayload(
-        method=meta["m"],
-        target=meta["p"],
-        request_headers=request_headers,
-        response_headers=response_headers,
-        request=request,
-        response=_put_together(found) or response,
-        query=found.query,
-        response_text=text,
-        messages=found.messages,
-        request_sha256=meta.get("rsha"),
-        response_sha256=meta.get("ssha"),
-        error=found.error,
-    )
+    body = BodyPayload.__new__(BodyPayload)
+    body.method = meta["m"]
+    body.target = meta["p"]
+    body.request_headers = request_headers
+    body.response_headers = response_headers
+    body.request = request
+    body.response = _put_together(found) or response
+    body.query = found.query
+    body.response_text = text
+    body.messages = found.messages
+    body.request_sha256 = meta.get("rsha")
+    body.response_sha256 = meta.get("ssha")
+    body.error = found.error
+    body.tags = {}
+    return body
 
 
 def _is_name(text: str | None) -> TypeGuard[str]:
@@ -323,29 +342,24 @@ def _first_token_us(frame: Frame, found: Extraction, text: str | None, *, decode
     return arrival_us(found.first_content, marks, head_us, frame.response, encoding)
 
 
-class _Copy(NamedTuple):
-    """A body as it is kept and read."""
+def _copied(body: bytes, headers: dict[str, str], budget: int, *, cut: bool) -> tuple[bytes, bool, bool]:
+    """A body as it is kept and read: without its content encoding, whose header goes with it; one that is not undone
+    stays, with its header.
 
-    body: bytes
-    cut: bool
-    """Whether there was more: beyond what is captured, or beyond what may be decoded."""
-    packed: bool = False
-    """Whether it is still in an encoding that is not undone, so that nobody can read it."""
-
-
-def _copied(body: bytes, headers: dict[str, str], budget: int, *, cut: bool) -> _Copy:
-    """`body` without its content encoding, whose header goes with it; one that is not undone stays, with its header."""
+    Also whether there was more (beyond what is captured, or beyond what may be decoded), and whether it is still in an
+    encoding, so that nobody can read it.
+    """
     encoding = headers.get("content-encoding")
     if not encoding or not body:
-        return _Copy(body, cut)
+        return body, cut, False
     try:
         plain = unpacked(body, encoding, budget)
     except NotEncodedError:
-        return _Copy(body, cut)
+        return body, cut, False
     except UnknownEncodingError:
-        return _Copy(body, cut, packed=True)
+        return body, cut, True
     del headers["content-encoding"]
-    return _Copy(plain.body, cut or plain.cut)
+    return plain.body, cut or plain.cut, False
 
 
 def _put_together(found: Extraction) -> bytes | None:

@@ -107,43 +107,55 @@ def unpack_facts(facts: bytes) -> dict[str, Any]:
     """
     try:
         (_, record_id, arrived, duration, first_byte, upstream, own, user_hash, asked, answered, status, outcome,
-         fallback, no_user, *lengths) = _NUMBERS.unpack_from(facts)  # fmt: skip
-        parts, at = [], _NUMBERS_BYTES
-        for length in lengths:
-            parts.append(facts[at : at + length])
-            at += length
-        if at != len(facts):
+         fallback, no_user, n_source, n_known, n_routing, n_head, n_origin,
+         n_rarer) = _NUMBERS.unpack_from(facts)  # fmt: skip
+        known_at: int = _NUMBERS_BYTES + n_source
+        routing_at: int = known_at + n_known
+        head_at: int = routing_at + n_routing
+        origin_at: int = head_at + n_head
+        rarer_at: int = origin_at + n_origin
+        end: int = rarer_at + n_rarer
+        if end != len(facts):
             raise ValueError("the parts of packed facts do not add up to their length")
-        source, known, routing, response_head, origin, rarer = parts
-        user: dict[str, Any] = {}
+        source = facts[_NUMBERS_BYTES:known_at].decode() if no_user != _NOT_LOOKED_FOR else ""
+        meta: dict[str, Any] = {"id": record_id.hex(), "t": arrived}
+        meta |= _members(facts[known_at:routing_at])
+        meta |= _members(facts[routing_at:head_at])
+        meta["st"] = status
+        meta["out"] = outcome
+        meta["dur"] = duration
+        meta["ttfb"] = None if first_byte < 0 else first_byte
+        meta["up"] = upstream
+        meta["own"] = own
         if no_user != _NOT_LOOKED_FOR:
-            user = {"key": None if no_user == _NO_HASH else user_hash, "src": source.decode()}
-        return {
-            "id": record_id.hex(),
-            "t": arrived,
-            **_members(known),
-            **_members(routing),
-            "st": status,
-            "out": outcome,
-            "dur": duration,
-            "ttfb": None if first_byte < 0 else first_byte,
-            "up": upstream,
-            "own": own,
-            **user,
-            "fb": FALLBACKS[fallback],
-            "rb": asked,
-            "sb": answered,
-            "sh": _object(response_head),
-            **_members(origin[1:]),
-            **_members(rarer[1:]),
-        }
+            meta["key"] = None if no_user == _NO_HASH else user_hash
+            meta["src"] = source
+        meta["fb"] = FALLBACKS[fallback]
+        meta["rb"] = asked
+        meta["sb"] = answered
+        meta["sh"] = _object(facts[head_at:origin_at])
+        if n_origin:
+            meta |= _members(facts[origin_at + 1 : rarer_at])
+        if n_rarer:
+            meta |= _members(facts[rarer_at + 1 :])
+        return meta
     except (struct.error, IndexError) as exc:
         raise ValueError(f"these are no packed facts: {exc}") from exc
 
 
 def _members(row: bytes) -> dict[str, Any]:
     """What a row of members says."""
-    return _object(b"{" + row + b"}") if row else {}
+    if not row:
+        return {}
+    return _remembered_row(row) if len(row) <= _LONGEST_REMEMBERED else _read_row(row)
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    return _remembered(text) if len(text) <= _LONGEST_REMEMBERED else _read(text)
+
+
+def _read_row(row: bytes) -> dict[str, Any]:
+    return _read(b"{" + row + b"}")
 
 
 def _read(text: bytes) -> dict[str, Any]:
@@ -154,7 +166,4 @@ def _read(text: bytes) -> dict[str, Any]:
 
 
 _remembered: Final = lru_cache(1024)(_read)
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    return _remembered(text) if len(text) <= _LONGEST_REMEMBERED else _read(text)
+_remembered_row: Final = lru_cache(1024)(_read_row)

@@ -8,7 +8,7 @@ body, the command line, the log.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,8 +16,8 @@ import orjson
 
 from proxy.wire.lenient import mended_text
 
-__all__ = ["CONVERSATION_FIELDS", "MORE_CONVERSATION_FIELDS", "USER_FIELDS", "conversation_of", "former_keys",
-           "name_at", "path_of", "person_key", "reduce_user", "user_of"]  # fmt: skip
+__all__ = ["CONVERSATION_FIELDS", "CONVERSATION_STEPS", "MORE_CONVERSATION_FIELDS", "USER_FIELDS", "conversation_of",
+           "former_keys", "name_at", "path_of", "person_key", "reduce_user", "user_of"]  # fmt: skip
 
 Path = tuple[str, ...]
 
@@ -49,6 +49,10 @@ MORE_CONVERSATION_FIELDS: Final = tuple(map(path_of, (
     "thread_id", "chat_id", "session_id", "metadata.thread_id", "metadata.chat_id", "metadata.conversation_id",
 )))  # fmt: skip
 """Where a conversation is named besides: read from records, and no sticky key."""
+CONVERSATION_STEPS: Final = frozenset(
+    path[0] for path in (*CONVERSATION_FIELDS, *MORE_CONVERSATION_FIELDS, *USER_FIELDS)
+)
+"""A request without any of these members names no conversation."""
 
 
 def reduce_user(text: str) -> tuple[str, str | None]:
@@ -93,7 +97,7 @@ def name_at(document: Any, path: Path) -> str | None:
 
 def user_of(fields: Mapping[str, Any]) -> str | None:
     """Whoever a request's JSON object names at the USER_FIELDS: the person."""
-    found = next(_names(fields, USER_FIELDS), None)
+    found = _first_name(fields, USER_FIELDS)
     return _remembered(found)[0] or None if found is not None else None
 
 
@@ -103,19 +107,22 @@ def conversation_of(
     users: Iterable[Path] = USER_FIELDS,
 ) -> str | None:
     """The conversation that a request's JSON object names: at one of `paths`, else within the user's id."""
-    for found in _names(fields, paths):
+    if (found := _first_name(fields, paths)) is not None:
         return _remembered(found)[1] or found
-    for found in _names(fields, users):
-        if (session := _remembered(found)[1]) is not None:
-            return session
+    for path in users:
+        if path[0] in fields and (found := name_at(fields, path)) is not None:
+            session = _remembered(found)[1]
+            if session is not None:
+                return session
     return None
 
 
-def _names(fields: Mapping[str, Any], paths: Iterable[Path]) -> Iterator[str]:
-    """The names at `paths`, where there are any."""
+def _first_name(fields: Mapping[str, Any], paths: Iterable[Path]) -> str | None:
+    """The name at the first of `paths` that has one."""
     for path in paths:
         if path[0] in fields and (found := name_at(fields, path)) is not None:
-            yield found
+            return found
+    return None
 
 
 def _remembered(text: str) -> tuple[str, str | None]:

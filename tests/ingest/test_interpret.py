@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -52,6 +53,20 @@ def test_a_chat_becomes_a_record() -> None:
     assert (found.body.query, found.body.response_text) == ("2+2?", "4")
     assert found.body.messages == ({"role": "user", "content": "2+2?"},)
     assert (found.body.request, found.body.response) == (ASK, ANSWER)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"exp": 3}, {"st": 500}, {"out": 1}, {"response": b""}, {"request": b"no JSON"}, {"p": "/unknown"},
+        {"response": b'data: {"choices":[{"index":0,"delta":{"content":"4"}}]}\n\n'}, {"nr": ["request", "response"]},
+    ],
+)  # fmt: skip
+def test_no_field_is_left_open(changes: dict[str, Any]) -> None:
+    """What is made without its constructor has no defaults."""
+    found = record(**changes)
+    assert found.body is not None
+    assert replace(found, body=replace(found.body)) == found  # reads all of both
 
 
 def test_encoded_bodies_are_kept_decoded_and_their_header_goes() -> None:

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.extract import CapturedExchange, Pointers, extract
-from proxy.wire.person import conversation_of, former_keys, name_at, person_key, reduce_user, user_of
+from proxy.wire.person import (
+    CONVERSATION_FIELDS,
+    MORE_CONVERSATION_FIELDS,
+    USER_FIELDS,
+    conversation_of,
+    former_keys,
+    name_at,
+    person_key,
+    reduce_user,
+    user_of,
+)
 
 HEX = "0a1b2c3d" * 8
 ACCOUNT = "11111111-2222-4333-8444-555555555555"
@@ -142,3 +152,21 @@ def test_the_log_reads_person_and_conversation_of_a_body() -> None:
         request = json.dumps({"who": who}).encode()
         exchange = CapturedExchange(target="/", status=200, request=request, response=b"")
         assert extract(exchange, pointers).user == expected
+
+
+_PATHS = (*CONVERSATION_FIELDS, *MORE_CONVERSATION_FIELDS, *USER_FIELDS)
+_NAMES = st.none() | st.sampled_from(["", "ann", agent(device_id="d", session_id="s-1")]) | st.integers(0, 3)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted({path[0] for path in _PATHS} | {"model"})),
+        _NAMES | st.dictionaries(st.sampled_from(sorted({path[-1] for path in _PATHS})), _NAMES),
+        max_size=4,
+    )
+)
+def test_the_log_asks_for_every_name_that_a_conversation_may_have(request: dict[str, object]) -> None:
+    found = extract(CapturedExchange(target="/", request=json.dumps(request).encode()))
+    assert found.conversation == (conversation_of(request) or conversation_of(request, MORE_CONVERSATION_FIELDS, ()))
+    names = [name for path in USER_FIELDS if (name := name_at(request, path)) is not None]
+    assert found.user == (reduce_user(names[0])[0] or None if names else None)

@@ -8,7 +8,7 @@ test says which is missing), and the place that its value comes from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from operator import attrgetter
@@ -25,13 +25,14 @@ from proxy.store.tables.values import NewRecord, RecordFlag
 from proxy.wire.extract.shapes import KINDS
 
 __all__ = [
+    "FRAMED",
     "KEY_SOURCES",
+    "MAYBE_FRAMED",
     "RECORD_COLUMNS",
     "SHOWN",
     "Enumerated",
     "RecordColumn",
     "columns_to_insert",
-    "from_frame",
     "values_of_row",
 ]
 
@@ -239,20 +240,14 @@ _CODED: Final = tuple(
 long, for their hash and `value` are functions in Python."""
 _flag_value: Final = attrgetter("_value_")
 _READ: Final = tuple((column.name, column.values.of_sql) for column in RECORD_COLUMNS if column.values is not None)
-_FRAMED: Final = tuple(
+FRAMED: Final = tuple(
     (column.name, column.frame) for column in RECORD_COLUMNS if column.frame is not None and column.required
 )
-_MAYBE_FRAMED: Final = tuple(
+"""The fields of NewRecord that stand in a frame as they are, and their names there."""
+MAYBE_FRAMED: Final = tuple(
     (column.name, column.frame) for column in RECORD_COLUMNS if column.frame is not None and not column.required
 )
-
-
-def from_frame(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of NewRecord that stand in a frame as they are. Raises KeyError where one is missing that must not."""
-    taken = {name: meta[key] for name, key in _FRAMED}
-    for name, key in _MAYBE_FRAMED:
-        taken[name] = meta.get(key)
-    return taken
+"""The same of those that a frame may lack."""
 
 
 def columns_to_insert(

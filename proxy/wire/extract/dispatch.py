@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import unquote
 
 import orjson
@@ -33,7 +33,13 @@ from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
 from proxy.wire.headers import charset, is_event_stream, is_frames, is_json, is_ndjson
 from proxy.wire.lenient import crowded, read_json
-from proxy.wire.person import MORE_CONVERSATION_FIELDS, conversation_of, reduce_user, user_of
+from proxy.wire.person import (
+    CONVERSATION_STEPS,
+    MORE_CONVERSATION_FIELDS,
+    conversation_of,
+    reduce_user,
+    user_of,
+)
 from proxy.wire.pointer import MISSING, first_found
 
 __all__ = ["converse", "extract"]
@@ -54,12 +60,8 @@ _BEFORE_JSON: Final = b" \t\r\n\xef\xbb\xbf\xff\xfe\0"
 """White space, byte order marks, and the other half of characters in UTF-16."""
 
 
-class _Body(NamedTuple):
-    """A body as read: a JSON value, or the reading of a stream, or neither."""
-
-    value: Any = None
-    stream: Streamed | None = None
-    unread: bool = False
+_Body = tuple[Any, Streamed | None, bool]
+"""A body as read: its JSON value, the reading of a stream where it was one, and whether it could not be read."""
 
 
 def extract(exchange: CapturedExchange, pointers: Pointers = _NOWHERE) -> Extraction:
@@ -85,36 +87,36 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         parsed_response = generic.parse_response(response, pointers)
     went_well, kind = exchange.status < 400, exchange.response_type
     in_band = _in_band(found, parsed_response, stream, known=shape is not None, status=exchange.status)
-    return Extraction(
-        kind=_kind(shape, request, response),
-        query=parsed_request.query,
-        response=_response_text(parsed_response.text, stream) if went_well else None,
-        messages=tuple(parsed_request.messages),
-        model=_name(parsed_response.model or parsed_request.model) or _model(path, fields, found),
-        prompt_tokens=parsed_response.prompt_tokens,
-        completion_tokens=parsed_response.completion_tokens,
-        cache_read_tokens=parsed_response.cache_read_tokens,
-        cache_write_tokens=parsed_response.cache_write_tokens,
-        reasoning_tokens=parsed_response.reasoning_tokens,
-        finish_reason=_name(parsed_response.finish_reason),
-        provider_id=_name(parsed_response.provider_id),
-        user=_user(request, fields, pointers),
-        conversation=conversation_of(fields) or _conversation(fields) or _name(parsed_response.conversation),
-        quality=_quality(first_found(pointers.quality, response)),
-        json_requested=parsed_request.json_requested,
-        streamed=stream is not None or (kind != _PLAIN and _is_stream(kind)),
-        store=fields.get("store") is not False,
-        refused=parsed_response.refused,
-        malformed=_malformed(fields, parsed_response),
-        error=in_band if went_well or in_band else _refusal(exchange, found),
-        failed=went_well and in_band is not None,
-        whole=stream.whole if stream is not None else None,
-        unread=request_unread or response_unread,
-        request_unread=request_unread,
-        first_content=stream.first_content if stream is not None else 1 if exchange.response else None,
-        reassembled=stream.document if stream is not None and isinstance(stream.document, dict) else None,
-        request_fields=fields,
-    )
+    read = Extraction.__new__(Extraction)  # member by member: its constructor takes ten times as long, compiled
+    read.kind = _kind(shape, request, response)
+    read.query = parsed_request.query
+    read.response = _response_text(parsed_response.text, stream) if went_well else None
+    read.messages = tuple(parsed_request.messages)
+    read.model = _name(parsed_response.model or parsed_request.model) or _model(path, fields, found)
+    read.prompt_tokens = parsed_response.prompt_tokens
+    read.completion_tokens = parsed_response.completion_tokens
+    read.cache_read_tokens = parsed_response.cache_read_tokens
+    read.cache_write_tokens = parsed_response.cache_write_tokens
+    read.reasoning_tokens = parsed_response.reasoning_tokens
+    read.finish_reason = _name(parsed_response.finish_reason)
+    read.provider_id = _name(parsed_response.provider_id)
+    read.user = _user(request, fields, pointers)
+    read.conversation = _conversation(fields) or _name(parsed_response.conversation)
+    read.quality = _quality(first_found(pointers.quality, response))
+    read.json_requested = parsed_request.json_requested
+    read.streamed = stream is not None or (kind != _PLAIN and _is_stream(kind))
+    read.store = fields.get("store") is not False
+    read.refused = parsed_response.refused
+    read.malformed = _malformed(fields, parsed_response)
+    read.error = in_band if went_well or in_band else _refusal(exchange, found)
+    read.failed = went_well and in_band is not None
+    read.whole = stream.whole if stream is not None else None
+    read.unread = request_unread or response_unread
+    read.request_unread = request_unread
+    read.first_content = stream.first_content if stream is not None else 1 if exchange.response else None
+    read.reassembled = stream.document if stream is not None and isinstance(stream.document, dict) else None
+    read.request_fields = fields
+    return read
 
 
 def converse(exchange: CapturedExchange) -> Conversation:
@@ -163,14 +165,14 @@ def _response(exchange: CapturedExchange) -> _Body:
     body, kind = exchange.response, exchange.response_type
     value = None if kind != _PLAIN and is_ndjson(kind) else _json(body, kind)
     if value is _CROWD or (len(body) > _MAX_TURNS and _is_crowd(value, _ANSWERS)):
-        return _Body(unread=True)
+        return None, None, True
     if value is not None:
         array = read_array(value, body) if isinstance(value, list) else None
-        return _Body(value) if array is None else _Body(array.document, array)
+        return (value, None, False) if array is None else (array.document, array, False)
     stream = read_stream(body, kind, cut=exchange.response_cut) if body or exchange.status else None
     if stream is not None:
-        return _Body(stream.merged if stream.document is None else stream.document, stream, stream.unread)
-    return _Body(unread=is_json(kind) and body not in (b"", b"null") and not exchange.response_cut)
+        return stream.merged if stream.document is None else stream.document, stream, stream.unread
+    return None, None, is_json(kind) and body not in (b"", b"null") and not exchange.response_cut
 
 
 def _json(body: bytes, content_type: str, parsed: Any = None) -> Any:
@@ -275,8 +277,10 @@ def _model(path: str, request: dict[str, Any], response: dict[str, Any]) -> str 
 
 
 def _conversation(fields: dict[str, Any]) -> str | None:
-    """A conversation that is named where the gateway does not look for a sticky key."""
-    return conversation_of(fields, MORE_CONVERSATION_FIELDS, ())
+    """The conversation that a request names, if only where the gateway does not look for a sticky key."""
+    if CONVERSATION_STEPS.isdisjoint(fields):
+        return None  # nearly every request
+    return conversation_of(fields) or conversation_of(fields, MORE_CONVERSATION_FIELDS, ())
 
 
 def _name(value: str | None) -> str | None:

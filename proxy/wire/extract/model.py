@@ -93,7 +93,7 @@ class Extraction(TokenCounts):
     """What was understood of an exchange. None means that the exchange does not say.
 
     Not frozen, as are `ParsedRequest` and `ParsedResponse`: every record makes one, and a frozen one takes twice as
-    long to make.
+    long to make. `dispatch` makes it without its constructor, see there.
     """
 
     kind: str
@@ -142,33 +142,78 @@ class Extraction(TokenCounts):
     """The request's JSON object as it was read; empty where there was none. Not to be changed."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, init=False)
 class ParsedRequest:
-    """What a shape reads from a request."""
+    """What a shape reads from a request. Its constructor is written out, as that of ParsedResponse: compiled, the one
+    that a data class is given takes ten times as long."""
 
-    query: str | None = None
-    messages: list[dict[str, str]] = field(default_factory=list)
-    json_requested: bool = False
-    model: str | None = None
+    query: str | None
+    messages: list[dict[str, str]]
+    json_requested: bool
+    model: str | None
     """Where it is not under `model`, or in the path."""
 
+    def __init__(
+        self,
+        *,
+        query: str | None = None,
+        messages: list[dict[str, str]] | None = None,
+        json_requested: bool = False,
+        model: str | None = None,
+    ) -> None:
+        self.query = query
+        self.messages = [] if messages is None else messages
+        self.json_requested = json_requested
+        self.model = model
 
-@dataclass(slots=True, kw_only=True)
+
+@dataclass(slots=True, kw_only=True, init=False)
 class ParsedResponse(TokenCounts):
     """What a shape reads from a response."""
 
-    text: str | None = None
-    words: str | None = None
+    text: str | None
+    words: str | None
     """The text without its tool calls, where it has any; None: all of it is words."""
-    finish_reason: str | None = None
+    finish_reason: str | None
     """In the API's word where `policies.scoring` knows it, else in one that it knows."""
-    provider_id: str | None = None
-    model: str | None = None
+    provider_id: str | None
+    model: str | None
     """See ParsedRequest.model."""
-    conversation: str | None = None
-    refused: bool = False
-    error: str | None = None
+    conversation: str | None
+    refused: bool
+    error: str | None
     """What says that the answer failed, in words, where something does."""
+
+    def __init__(
+        self,
+        *,
+        prompt_tokens: int | None = None,
+        completion_tokens: int | None = None,
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
+        text: str | None = None,
+        words: str | None = None,
+        finish_reason: str | None = None,
+        provider_id: str | None = None,
+        model: str | None = None,
+        conversation: str | None = None,
+        refused: bool = False,
+        error: str | None = None,
+    ) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = completion_tokens
+        self.cache_read_tokens = cache_read_tokens
+        self.cache_write_tokens = cache_write_tokens
+        self.reasoning_tokens = reasoning_tokens
+        self.text = text
+        self.words = words
+        self.finish_reason = finish_reason
+        self.provider_id = provider_id
+        self.model = model
+        self.conversation = conversation
+        self.refused = refused
+        self.error = error
 
 
 @dataclass(slots=True, kw_only=True)

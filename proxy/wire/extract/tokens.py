@@ -48,7 +48,10 @@ def count_in(answer: ParsedResponse, usage: dict[str, Any]) -> ParsedResponse:
         return answer
     answer.prompt_tokens = count(usage.get("prompt_tokens", usage.get("input_tokens")))
     answer.completion_tokens = count(usage.get("completion_tokens", usage.get("output_tokens")))
-    return answer if _RARE.isdisjoint(usage) else _count_rare(answer, usage)
+    for name, value in usage.items():
+        if value is not None and name in _RARE:
+            return _count_rare(answer, usage)
+    return answer  # nearly every answer
 
 
 def _count_rare(answer: ParsedResponse, usage: dict[str, Any]) -> ParsedResponse:

@@ -4,8 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.wire.extract import CapturedExchange, Extraction, extract
+from proxy.wire.extract import CapturedExchange, Extraction, ParsedResponse, extract
+from proxy.wire.extract import tokens as counting
 
 CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "ab"}, "finish_reason": "stop"}
@@ -106,3 +109,17 @@ def test_responses() -> None:
              "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 13}  # fmt: skip
     response = {"status": "completed", "output": [], "usage": usage}
     assert tokens(answered(response, "/v1/responses", b'{"input":"hi"}')) == (10, 3, 8, None, 2)
+
+
+_COUNTS = st.none() | st.integers(0, 9) | st.dictionaries(
+    st.sampled_from(["cached_tokens", "reasoning_tokens"]), st.none() | st.integers(0, 9)
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(sorted(counting._RARE | {"prompt_tokens", "input_tokens"})), _COUNTS))
+def test_a_usage_without_rare_counts_is_read_as_any_other(usage: dict[str, Any]) -> None:
+    plain = ParsedResponse(
+        prompt_tokens=counting.count(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        completion_tokens=counting.count(usage.get("completion_tokens", usage.get("output_tokens"))),
+    )
+    assert counting.count_in(ParsedResponse(), usage) == counting._count_rare(plain, usage)

@@ -62,14 +62,9 @@ def parse_response(response: dict[str, Any]) -> ParsedResponse:
     choices = items(response.get("choices"))
     choice = mapping(choices[0]) if choices else {}
     message = mapping(choice.get("message"))
-    pieces = [content_text(message.get("content"), separator=""), text(message.get("refusal"))]
-    calls = _calls(message)
-    words = lines(pieces) if calls else None
-    pieces += calls
-    if not any(pieces):
-        pieces.append(text(mapping(message.get("audio")).get("transcript")))
+    said, words = _said(message) if message else (None, None)
     answered = ParsedResponse(
-        text="\n".join(piece for piece in pieces if piece) if message else None,
+        text=said,
         words=words,
         finish_reason=text(choice.get("finish_reason")),
         provider_id=text(response.get("id")),
@@ -79,9 +74,23 @@ def parse_response(response: dict[str, Any]) -> ParsedResponse:
     return count_in(answered, usage_of(response))
 
 
+def _said(message: dict[str, Any]) -> tuple[str, str | None]:
+    """The text of an answer with its tool calls; and without them, where it has any."""
+    content, refusal, calls = message.get("content"), text(message.get("refusal")), _calls(message)
+    if isinstance(content, str) and content and not refusal and not calls:
+        return content, None  # nearly every answer
+    pieces = [content_text(content, separator=""), refusal]
+    words = lines(pieces) if calls else None
+    pieces += calls
+    if not any(pieces):
+        pieces.append(text(mapping(message.get("audio")).get("transcript")))
+    return lines(pieces), words
+
+
 def error_in(choices: list[Any]) -> str | None:
     """What says that one of the choices failed."""
-    for choice in map(mapping, choices):
+    for value in choices:
+        choice = mapping(value)
         if (error := choice.get("error")) and is_error(error):
             return error_text(error)
         if (words := bad_finish(choice.get("finish_reason"))) is not None:
@@ -100,7 +109,8 @@ def _calls(message: dict[str, Any]) -> list[str]:
     calls: list[str] = []
     if "tool_calls" not in message and "function_call" not in message:
         return calls
-    for call in map(mapping, items(message.get("tool_calls"))):
+    for value in items(message.get("tool_calls")):
+        call = mapping(value)
         if custom := mapping(call.get("custom")):
             calls.append(tool_call(custom.get("name"), custom.get("input")))
         else:

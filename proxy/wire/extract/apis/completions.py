@@ -20,7 +20,7 @@ _PER_CHUNK: Final = frozenset({"choices", "usage", "error", "x_groq"})
 
 def fits(request: dict[str, Any]) -> bool:
     """Whether the request has a prompt."""
-    return isinstance(request.get("prompt"), str | list)
+    return isinstance(request.get("prompt"), (str, list))
 
 
 def parse_request(request: dict[str, Any]) -> ParsedRequest:

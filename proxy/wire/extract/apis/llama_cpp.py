@@ -22,7 +22,7 @@ _STOPS: Final = {"stopped_eos": "eos", "stopped_limit": "limit", "stopped_word":
 
 def fits(request: dict[str, Any]) -> bool:
     """Whether the request has a prompt, or something to be filled in."""
-    return isinstance(request.get("prompt"), str | list | dict) or isinstance(request.get("input_prefix"), str)
+    return isinstance(request.get("prompt"), (str, list, dict)) or isinstance(request.get("input_prefix"), str)
 
 
 def parse_request(request: dict[str, Any]) -> ParsedRequest:
