@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -18,13 +19,13 @@ import orjson
 from proxy.wire.eventstream import begins_frames
 from proxy.wire.extract.failures import is_error
 from proxy.wire.extract.frames import read_frames
-from proxy.wire.extract.runs import split_events, without_repeats
+from proxy.wire.extract.runs import Run, joined, split_events
 from proxy.wire.headers import is_event_stream, is_frames, is_ndjson
 from proxy.wire.jsonarray import begins_array, read_array
 from proxy.wire.lenient import read_event, text_of
 from proxy.wire.sse import SseDecoder
 
-__all__ = ["ARRAY", "Framed", "Framing", "framing_of"]
+__all__ = ["ARRAY", "Framed", "Framing", "apart", "framing_of"]
 
 _HEAD: Final = 4096
 _BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry)?:)")
@@ -37,6 +38,8 @@ _DATA_LINE: Final = re.compile(rb"(?:(?<=[\r\n])|\A(?:\xef\xbb\xbf)?)data: ?([^\
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _ERROR: Final = re.compile(rb'"errors?"(?!\s*:\s*null)')
 """What an error in an event looks like from outside."""
+_DONE: Final = (b"data: [DONE]", b"data: [DONE]\n")
+_CR: Final = ord("\r")
 _PINGS: Final = frozenset({b"", b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"null"})
 _BEGINNINGS: Final = frozenset(bytes((byte,)) for byte in b'{["-0123456789tfnNI \t\r\n\xef\xfe\xff\0')
 """Bytes that JSON may begin with, in any encoding."""
@@ -66,6 +69,16 @@ class Framed:
     """Some events were not strict JSON."""
     errors: bool = True
     """There may be errors among the values; nearly always there are none, and nobody has to look."""
+    runs: list[Any] = field(default_factory=list)
+    """Those of the values that are several events as one, for a shape that takes them for its own (see `apart`)."""
+    lines: list[bytes] = field(default_factory=list)
+    """Its events as they came."""
+    before: list[int] = field(default_factory=list)
+    """For each of the values that are objects how many were before it, had each event been read by itself; of several
+    events as one the first that says something counts. Empty where each was."""
+    solid: int = 0
+    """So many of `lines`, from the first one on, are such objects and nothing else, each of them one line, with a blank
+    one behind it."""
 
 
 class Framing(NamedTuple):
@@ -80,10 +93,10 @@ class Framing(NamedTuple):
 
 def framing_of(body: bytes, content_type: str) -> Framing | None:
     """How `body` holds events; None where it is no stream."""
+    if body.startswith(b"data:") and is_event_stream(content_type):
+        return EVENTS  # nearly every stream; as frames, its first would be of a gigabyte
     if is_frames(content_type) or begins_frames(body):
         return FRAMES
-    if body.startswith(b"data:") and is_event_stream(content_type):
-        return EVENTS  # nearly every stream
     if begins_array(body):
         return ARRAY
     first = body[:_HEAD].removeprefix(_MARK).lstrip(_BLANK)[:1]
@@ -120,21 +133,33 @@ def _is_lines(body: bytes) -> bool:
 
 
 def _read_events(body: bytes) -> Framed:
-    if b"\r" in body:
+    if _CR in body:
         return _settled(_decode(Framed(), body, last=True))
-    events = split_events(body)
-    short = without_repeats(events)
-    found = _events(short)
-    if short is not events and (found.unread or found.plain):
-        found = _events(events)
-    return _settled(found)
+    events, rest = split_events(body)
+    return _settled(_events(joined(events), rest, events))
 
 
-def _events(events: list[bytes]) -> Framed:
-    """What stands between the gaps of a stream: nearly always one JSON object, with a name before it or none."""
-    found = Framed(errors=_ERROR.search(b"\n".join(events)) is not None)
-    values = found.values
-    for event in events[:-1]:
+def apart(body: bytes) -> Framed:
+    """Server-sent events as `EVENTS` reads them, but each by itself."""
+    events, rest = split_events(body)
+    return _settled(_events([*events], rest, events))
+
+
+def _events(events: list[bytes | Run], rest: bytes, lines: list[bytes]) -> Framed:
+    """What stands between the gaps of a stream: nearly always one JSON object, with a name before it or none.
+    `lines` are the same without runs."""
+    found = Framed(lines=lines)
+    values, before = found.values, found.before
+    raw: list[bytes] = [rest]
+    objects, solid = 0, -1
+    for event in events:
+        if isinstance(event, Run):
+            values.append(event.value)
+            found.runs.append(event.value)
+            before.append(objects + event.silent)
+            objects += event.size
+            continue
+        raw.append(event)
         data = event
         if event.startswith(b"event: "):
             name, _, data = event.partition(b"\n")
@@ -143,14 +168,34 @@ def _events(events: list[bytes]) -> Framed:
         if data.startswith(b"data: {"):
             try:
                 values.append(orjson.loads(data[6:]))
+                before.append(objects)
+                objects += 1
                 continue
             except orjson.JSONDecodeError:
                 pass
-        if event == b"data: [DONE]":
+        solid = objects if solid < 0 else solid
+        if event in _DONE:
             found.done = True
-        elif event and (event[:1] != b":" or b"\n" in event):  # nothing, or a comment
-            _decode(found, event + b"\n\n")
-    return _decode(found, events[-1], last=True) if events[-1] else found
+        elif event and (event[:1] != b":" or b"\n" in event[:-1]):  # nothing, or a comment
+            objects = _decode_object(found, event + b"\n\n", objects)
+    if lines and lines[0].endswith(b"\n"):  # else they have no ends, and may be several lines
+        found.solid = objects if solid < 0 else solid
+    if rest:
+        _decode_object(found, rest, objects, last=True)
+    text = b"\n".join(raw)
+    found.errors = text.find(b'"error') >= 0 and _ERROR.search(text) is not None
+    return found
+
+
+def _decode_object(found: Framed, part: bytes, objects: int, *, last: bool = False) -> int:
+    """`_decode`, where so many objects were before; how many there are now."""
+    known = len(found.values)
+    _decode(found, part, last=last)
+    for value in found.values[known:]:
+        if isinstance(value, dict):
+            found.before.append(objects)
+            objects += 1
+    return objects
 
 
 def _decode(found: Framed, part: bytes, *, last: bool = False) -> Framed:
@@ -232,17 +277,32 @@ def _value(data: bytes, *, tolerant: bool = True) -> Any:
 
 def _scan_events(body: bytes, skip: int) -> Iterator[tuple[int, Any]]:
     """Data lines by themselves; then events of several lines, for whoever has not found what it looks for."""
-    for line in _DATA_LINE.finditer(body):
-        if skip and line[1].startswith(b"{"):
+    for end, data in _data_lines(body):
+        if skip and data.startswith(b"{"):
             skip -= 1
         else:
-            yield line.end(), _value(line[1])
+            yield end, _value(data)
     decoder = SseDecoder()
     for line in _LINE.finditer(body):
         for event in decoder.feed(line[0]):
             yield line.end(), _value(event.data)
     for event in decoder.finish():
         yield len(body), _value(event.data)
+
+
+def _data_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """What each line of data says, behind the offset of its end."""
+    if _CR in body:
+        for found in _DATA_LINE.finditer(body):
+            yield found.end(), found[1]
+        return
+    end = 0
+    for line in BytesIO(body):
+        end += len(line)
+        line = line.removeprefix(_MARK) if end == len(line) else line
+        if line.startswith(b"data:"):
+            data = line[5:-1] if line.endswith(b"\n") else line[5:]
+            yield end, data.removeprefix(b" ")
 
 
 def _read_lines(body: bytes) -> Framed:

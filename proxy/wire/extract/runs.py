@@ -1,122 +1,146 @@
 """Runs of events that differ in one growing text, made one event before anything is parsed.
 
-A streamed answer is hundreds of events that repeat everything but a word. Where two neighbours are equal up to one JSON
-string, and that string is one that its shape appends (so that "a" then "b" means the same as "ab"), what stands between
-the two words can be cut out of the bytes: the rest is one valid event with the whole text. That is a split and a join
-in C instead of an event, a JSON document and a few dictionaries for every word.
+A streamed answer is hundreds of events that repeat everything but a word. Where neighbours are equal up to one JSON
+string, and that string is one that its shape appends (so that "a" then "b" means the same as "ab"), the texts can be
+cut out of the bytes and put into one event: a few comparisons in C instead of an event, a JSON document and some
+dictionaries for every word.
+
+The events one by one are what a stream says, and a run has to say the same, whatever the bytes are. So each event of a
+run is compared to its last byte, and its text has to be the inside of a JSON string by itself; what is not so, or is no
+JSON in the end, stays as it came.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from io import BytesIO
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from proxy.wire.extract.values import items, kind_of, mapping
 
-__all__ = ["split_events", "without_repeats"]
+__all__ = ["Run", "joined", "split_events"]
 
 _GROWING: Final = re.compile(
     rb'"(content|text|reasoning_content|reasoning|refusal|thinking|partial_json)": ?"((?:[^"\\\n]|\\[^\n])*)"'
 )
-_LEAD: Final = re.compile(rb"(?:event: ?[^\n]*\n)?data: ?(?=\{)")
-_INSIDES: Final = re.compile(rb'[^"\\]*(?:\\[^\n][^"\\]*)*')
+_LEAD: Final = re.compile(rb"(?:event: ?(?!(?i:error)\n)[\w.-]+\n)?data: ?(?=\{)")
+_INSIDES: Final = re.compile(rb'[^"\\]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\]*)*')
 """The insides of JSON strings, one a line."""
 _GAP: Final = b"\n\n"
-_BLOCK: Final = 16
+_ALIKE: Final = len(b"data: {")
+"""What a look at the beginnings of two events costs nothing: most that are not alike differ there."""
+_NEWLINE: Final = ord("\n")
+_BACKSLASH: Final = ord("\\")
+_QUOTE: Final = ord('"')
+# Whether bytes are in others costs Python five times as long as whether a number is.
 _MAX_MISSES: Final = 12
 """Events without a like neighbour, until the stream counts as one that has no runs."""
 _DELTAS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
-def split_events(body: bytes) -> list[bytes]:
-    """`body` between its gaps. A search for single newlines is twice as fast, where every event is one line."""
-    if not body.startswith(b"data:"):
-        return body.split(_GAP)
-    lines = body.split(b"\n")
-    return lines[::2] if len(lines) % 2 and not any(lines[1::2]) else body.split(_GAP)
+class Run(NamedTuple):
+    """Neighbours of a stream as one event."""
+
+    value: dict[str, Any]
+    """Their JSON object, with all of the text."""
+    size: int
+    """How many they are."""
+    silent: int
+    """How many of them come before the first that has a part of the text; all but the last, where none has."""
 
 
-def without_repeats(events: list[bytes]) -> list[bytes]:
-    """Server-sent events that say the same as `events`, with runs of text as one; `events` itself where none are.
+def split_events(body: bytes) -> tuple[list[bytes], bytes]:
+    """`body` between its gaps, and what stands behind the last one. Where every event is one line, which is found in
+    half the time, events keep the newline that ends them."""
+    if body.startswith(b"data:"):
+        lines = BytesIO(body).readlines()
+        gaps = lines[1::2]
+        if gaps.count(b"\n") == len(gaps):
+            rest = lines.pop() if len(lines) % 2 else b""
+            return lines[::2], rest
+    events = body.split(_GAP)
+    rest = events.pop()
+    return events, rest
 
-    A chunk that is no valid JSON can make its whole run invalid: whoever cannot read an event goes back to `events`.
-    """
-    kept: list[bytes] = []
+
+def joined(events: list[bytes]) -> list[bytes | Run]:
+    """The same events, with runs of text as one."""
+    kept: list[bytes | Run] = []
     at = misses = 0
-    while at < len(events) - 1 and misses < _MAX_MISSES:
-        frame = _frame(events[at], events[at + 1])
-        if frame is None:
-            kept.append(events[at])
-            at += 1
-            misses += 1
-            continue
-        texts = _texts(events, at, *frame)
-        if _are_insides(texts):
-            before, after = frame
-            kept.append(b"".join((before, *texts, after)))
-        else:  # what looked like the end of a text is inside of it
-            kept += events[at : at + len(texts)]
-        at += len(texts)
-    return events if len(kept) == at else kept + events[at:]
-
-
-def _frame(event: bytes, following: bytes) -> tuple[bytes, bytes] | None:
-    """What stands around the text of `event`, where the following one may be more of the same."""
-    found = _GROWING.search(event)
-    if found is None:
-        return None
-    before, after = event[: found.start(2)], event[found.end(2) :]
-    if following.startswith(before) and _only_grows(before, found[1], after):
-        return before, after
-    return None
+    last = len(events) - 1
+    while at < last and misses < _MAX_MISSES:
+        event, following = events[at], events[at + 1]
+        if event[:_ALIKE] == following[:_ALIKE] and (found := _GROWING.search(event)) is not None:
+            start, end = found.span(2)
+            before, after = event[:start], event[end:]
+            if following.startswith(before) and following.endswith(after):
+                texts = _texts(events, at, before, after)
+                value = _value(before, found[1], texts, after)
+                if value is not None:
+                    silent = 0
+                    while not texts[silent] and silent < len(texts) - 1:
+                        silent += 1
+                    kept.append(Run(value, len(texts), silent))
+                else:
+                    kept += events[at : at + len(texts)]
+                at += len(texts)
+                continue
+        kept.append(event)
+        at += 1
+        misses += 1
+    kept += events[at:]
+    return kept
 
 
 def _texts(events: list[bytes], at: int, before: bytes, after: bytes) -> list[bytes]:
     """The texts of the events from `at` on that are all `before` + text + `after`; the first one is."""
-    start, stop, between = len(before), -len(after), after + _GAP + before
+    start, stop, shortest = len(before), -len(after), len(before) + len(after)
     texts: list[bytes] = []
-    while True:  # block by block, which are put together again to see whether all of it was so
-        block = events[at : at + _BLOCK]
-        inner = [event[start:stop] for event in block]
-        if _GAP.join(block) != b"".join((before, between.join(inner), after)):
-            break
-        texts += inner
-        at += _BLOCK
-    for event in block:
-        if not (event.startswith(before) and event.endswith(after)):
+    for index in range(at, len(events)):
+        event = events[index]
+        if not (event.startswith(before) and event.endswith(after) and len(event) >= shortest):
             break
         texts.append(event[start:stop])
     return texts
 
 
-def _are_insides(texts: list[bytes]) -> bool:
-    """Whether all of `texts` are insides of JSON strings, and characters by themselves."""
-    lines = b"\n".join(texts)
-    if not lines.isascii():
+def _value(before: bytes, name: bytes, texts: list[bytes], after: bytes) -> dict[str, Any] | None:
+    """The event of all `texts`; None where it may not say what its events do."""
+    lead = _LEAD.match(before)
+    frame = before + after
+    if lead is None or _BACKSLASH in frame or frame.count(b'"%b"' % name) != 1 or frame.find(b'"error') >= 0:
+        return None
+    text = b"".join(texts)
+    if not _are_insides(texts, text):
+        return None
+    try:
+        event = orjson.loads(b"".join((before[lead.end() :], text, after)))
+    except orjson.JSONDecodeError:
+        return None
+    return event if _appended(event, name.decode()) else None
+
+
+def _are_insides(texts: list[bytes], whole: bytes) -> bool:
+    """Whether all of `texts`, which are `whole` together, are insides of JSON strings, and characters by themselves.
+    (What else makes JSON of `whole` makes it of each.)"""
+    if _NEWLINE in whole:
+        return False
+    if whole.isascii():
+        if _BACKSLASH not in whole:
+            return _QUOTE not in whole
+        lines = b"\n".join(texts)
+    else:
+        lines = b"\n".join(texts)
         try:
             lines.decode()
         except UnicodeDecodeError:
             return False
-    if b'"' not in lines and b"\\" not in lines:
-        return True  # nearly every run
+    rest = lines.replace(rb"\\", b"").replace(rb"\n", b"").replace(rb"\"", b"")  # nearly every escape
+    if _BACKSLASH not in rest:
+        return _QUOTE not in rest
     return _INSIDES.fullmatch(lines) is not None
-
-
-def _only_grows(before: bytes, name: bytes, after: bytes) -> bool:
-    """Whether an event like this one adds its text under `name` and nothing else, however often it comes."""
-    lead = _LEAD.match(before)
-    if lead is None or b"\\" in before or b"\\" in after or b"\n" in after:
-        return False
-    key = b'"%b"' % name
-    if before.count(key) + after.count(key) != 1:
-        return False
-    try:
-        event = orjson.loads(before[lead.end() :] + after)
-    except orjson.JSONDecodeError:
-        return False
-    return _appended(event, name.decode())
 
 
 def _appended(event: dict[str, Any], key: str) -> bool:

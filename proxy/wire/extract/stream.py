@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 from proxy.wire.extract.failures import error_of, error_text, lone_error_of, only_error_of
-from proxy.wire.extract.framing import ARRAY, Framed, Framing, framing_of
+from proxy.wire.extract.framing import ARRAY, Framed, Framing, apart, framing_of
 from proxy.wire.extract.generic import merged
 from proxy.wire.extract.model import Streamed, StreamShape
 from proxy.wire.extract.shapes import STREAMS
@@ -39,8 +39,11 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     if crowded(body) or (len(body) > _MAX_LINES and body.count(b"\n") + body.count(b"\r") > _MAX_LINES):
         return Streamed(unread=True)
     found = framing.read(body)
-    events = [value for value in found.values if isinstance(value, dict)]
+    events = _objects(found)
     shape = _shape_of(events)
+    if found.runs and (shape is None or not all(map(shape.matches, found.runs))):
+        found = apart(body)  # in a stream of another shape its texts are not appended
+        events = _objects(found)
     if shape is None and framing is ARRAY:
         return None
     read = _joined(events, shape) if shape is not None else _unknown(found, events)
@@ -48,7 +51,7 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     read.unread = found.unread > 0 or (found.torn and not cut)
     if shape is not None:
         read.whole = _whole(shape, found, read.document, events)
-        read.first_content = _first_content(shape, framing, body, events)
+        read.first_content = _first_content(shape, framing, body, events, found)
     elif not found.values:
         read.whole = False
     if found.halves:
@@ -70,8 +73,12 @@ def read_array(values: Sequence[Any], body: bytes) -> Streamed | None:
         read.document = mended(read.document)
     _note_error(read, Framed(), events, shape)
     read.whole = _whole(shape, Framed(), read.document, events)
-    read.first_content = _first_content(shape, ARRAY, body, events)
+    read.first_content = _first_content(shape, ARRAY, body, events, Framed())
     return read
+
+
+def _objects(found: Framed) -> list[dict[str, Any]]:
+    return [value for value in found.values if isinstance(value, dict)]
 
 
 def _shape_of(events: Iterable[dict[str, Any]]) -> StreamShape | None:
@@ -132,11 +139,16 @@ def _all_end(document: dict[str, Any], shape: StreamShape) -> bool:
     return len(several) < 2 or all(mapping(one).get(mark) for one in several)
 
 
-def _first_content(shape: StreamShape, framing: Framing, body: bytes, events: list[dict[str, Any]]) -> int | None:
+def _first_content(
+    shape: StreamShape, framing: Framing, body: bytes, events: list[dict[str, Any]], found: Framed
+) -> int | None:
     """How many bytes there were when the first event that speaks was there; of `events` some may be several as one."""
     speaks = shape.has_content
     silent = next((index for index, event in enumerate(events) if speaks(event)), None)
     if silent is None:
         return None
-    found = framing.scan(body, silent)  # each of those before it was at least one object in the bytes
-    return next((end for end, value in found if isinstance(value, dict) and speaks(value)), len(body))
+    silent = found.before[silent] if found.before else silent
+    if silent < found.solid:
+        return sum(map(len, found.lines[: silent + 1])) + silent  # a newline behind each
+    scanned = framing.scan(body, silent)  # each of those before it was at least one object in the bytes
+    return next((end for end, value in scanned if isinstance(value, dict) and speaks(value)), len(body))

@@ -8,19 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.extract import read_stream, runs
+from proxy.wire.extract import Streamed, read_stream, runs
 from proxy.wire.extract.apis import chat, completions, messages
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
 Join = Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
 
 
-def without_repeats(body: bytes) -> bytes:
-    """As bytes again; `body` itself where there are no runs."""
-    events = runs.split_events(body)
-    short = runs.without_repeats(events)
-    assert b"\n\n".join(events) == body
-    return body if short is events else b"\n\n".join(short)
+def short(body: bytes) -> list[bytes | runs.Run]:
+    """The events of `body`, with its runs as one each, and what stands behind the last gap."""
+    events, rest = runs.split_events(body)
+    gap = b"\n" if events and events[0].endswith(b"\n") else b"\n\n"
+    assert b"".join(event + gap for event in events) + rest == body
+    kept = runs.joined(events)
+    assert sum(event.size if isinstance(event, runs.Run) else 1 for event in kept) == len(events)
+    return [*kept, rest] if rest else kept
+
+
+def has_no_runs(body: bytes) -> bool:
+    return not any(isinstance(event, runs.Run) for event in short(body))
 
 
 def reassemble(body: bytes, content_type: str) -> Any:
@@ -43,15 +49,10 @@ def sse(events: Iterable[dict[str, Any]], *, named: bool = False, **style: Any) 
                    ).encode() + b"data: [DONE]\n\n"  # fmt: skip
 
 
-def count(body: bytes) -> int:
-    return body.count(b"data: ")
-
-
 def test_an_answer_of_many_words_becomes_three_events() -> None:
     words = [chunk({"content": word}) for word in ("A ", '"quoted" ', "back\\slash\n", "\n\n", "é", "")]
     body = sse([chunk({"role": "assistant", "content": ""}), *words, chunk({}, finish_reason="stop")])
-    short = without_repeats(body)
-    assert count(short) == 4, "role, text, end, [DONE]"
+    assert len(short(body)) == 4, "role, text, end, [DONE]"
     assert reassemble(body, "text/event-stream") == chat.merge_chunks(
         [chunk({"role": "assistant", "content": ""}), *words, chunk({}, finish_reason="stop")]
     )
@@ -62,13 +63,13 @@ def test_a_run_of_any_length_is_one_event(words: int) -> None:
     events = [chunk({"content": f"w{n} "}) for n in range(words)]
     body = sse(events).removesuffix(b"data: [DONE]\n\n")
     for variant in (body, body.removesuffix(b"\n\n"), body + b"data: [DONE]\n\n", sse([*events, chunk({}), *events])):
-        assert count(without_repeats(variant)) <= 4
+        assert len(short(variant)) <= 4
         assert reassemble(variant, "text/event-stream")["choices"][0]["message"]["content"].startswith("w0 w1 ")
 
 
 def test_reasoning_and_answer_are_two_runs() -> None:
     events = [chunk({"reasoning_content": word}) for word in "abc"] + [chunk({"content": word}) for word in "de"]
-    assert count(without_repeats(sse(events))) == 3
+    assert len(short(sse(events))) == 3
     whole = reassemble(sse(events), "text/event-stream")
     assert whole is not None
     message = whole["choices"][0]["message"]
@@ -92,7 +93,7 @@ def test_reasoning_and_answer_are_two_runs() -> None:
 )  # fmt: skip
 def test_what_might_mean_something_else_is_left_as_it_is(pair: list[dict[str, Any]]) -> None:
     body = sse(pair)
-    assert without_repeats(body) is body
+    assert has_no_runs(body)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_what_might_mean_something_else_is_left_as_it_is(pair: list[dict[str, An
     ],
 )
 def test_other_bytes_are_left_as_they_are(body: bytes) -> None:
-    assert without_repeats(body) is body
+    assert has_no_runs(body)
 
 
 def test_a_text_that_only_looks_ended_is_not_joined() -> None:
@@ -115,7 +116,7 @@ def test_a_text_that_only_looks_ended_is_not_joined() -> None:
     body = sse([whole, whole], separators=(",", ":"))
     for inside in (b'x\\"},"finish_reason":null}],"n":[{"a":{"b":"\\', b'x","y":"z'):
         strange = body.replace(b'"content":"a"', b'"content":"%b"' % inside, 2).replace(inside, b"a", 1)
-        assert without_repeats(strange) == strange
+        assert has_no_runs(strange)
 
 
 def test_one_bad_chunk_does_not_cost_the_others() -> None:
@@ -136,10 +137,10 @@ def test_messages_and_completions_have_runs_too() -> None:
     spoken = [block({"type": "text_delta", "text": word}) for word in "abc"]
     called = [block({"type": "input_json_delta", "partial_json": part}, 1) for part in ('{"a"', ": 1}")]
     body = sse([*spoken, *called], named=True)
-    assert count(without_repeats(body)) == 3
+    assert len(short(body)) == 3
     assert reassemble(body, "text/event-stream") == messages.merge_chunks([*spoken, *called])
     texts = [{"choices": [{"index": 0, "text": word, "logprobs": None}]} for word in "abc"]
-    assert count(without_repeats(sse(texts))) == 2
+    assert len(short(sse(texts))) == 2
     assert reassemble(sse(texts), "text/event-stream") == completions.merge_chunks(texts)
 
 
@@ -172,3 +173,73 @@ def test_chat_says_the_same(events: list[dict[str, Any]], ascii: bool, separator
 @given(st.lists(blocks, min_size=1, max_size=12), st.booleans())
 def test_messages_say_the_same(events: list[dict[str, Any]], named: bool) -> None:
     assert reassemble(sse(events, named=named), "text/event-stream") == messages.merge_chunks(events)
+
+
+def plainly(body: bytes) -> Streamed | None:
+    """`body` read event by event: with other line ends, in which nobody looks for runs."""
+    marked = body.replace(b"\n", b"\r\n")
+    read = read_stream(marked, "text/event-stream")
+    if read is not None and read.first_content is not None:
+        read.first_content = len(marked[: read.first_content].replace(b"\r\n", b"\n"))
+    return read
+
+
+RAW = [
+    b"a", b" ", b"", b'\\"', b"\\\\", b"\\n", b"\\", b"\\u", b"00", b"e9", b"\\ud83d", b"\\ude42", b"\xc3", b"\xa9",
+    b"\t", b'"', b'","x":"', b'"error"', b'"}}]}', b"\\u00e9", b"\n", b"\ndata: ", b"\n\ndata: ",
+]  # fmt: skip
+FRAMES = [
+    b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"%b"}}]}',
+    b'data: {"id":"1","choices":[{"index":0,"delta":{"reasoning":"%b"},"finish_reason":null}]}',
+    b'data: {"id":"1","choices":[{"index":0,"delta":{"role":"assistant","content":"%b"}}]}',
+    b'data: {"id":"1","choices":[{"index":1,"delta":{"content": "%b"},"finish_reason":"stop"}],"usage":{"a":1}}',
+    b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"%b"}}]}}]}',
+    b'data: {"choices":[{"index":0,"text":"%b","logprobs":null}]}',
+    b'data: {"choices":[{"delta":{"content":"%b"}}],"error":{"message":"gone"}}',
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"%b"}}',
+    b'data: {"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"%b"}}',
+    b'data: {"message":{"role":"assistant","content":"%b"},"done":false}',
+    b'event: error\ndata: {"choices":[{"delta":{"content":"%b"}}]}',
+    b"data: [DONE]", b": %b", b"data: %b", b"event: %b", b"", b'data: {"choices":[{"delta":{"content":"%b',
+]  # fmt: skip
+hostile = st.lists(
+    st.tuples(
+        st.sampled_from(FRAMES),
+        st.lists(st.lists(st.sampled_from(RAW), max_size=3).map(b"".join), min_size=1, max_size=4),
+        st.sampled_from([b"\n\n"] * 6 + [b"\n", b"\n\n\n"]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(hostile, st.booleans())
+def test_whatever_the_bytes_are_they_say_what_their_events_say(parts: list[Any], whole: bool) -> None:
+    body = b"".join((frame.replace(b"%b", text) + end) for frame, texts, end in parts for text in texts)
+    body = body if whole else body.rstrip(b"\n")
+    assert read_stream(body, "text/event-stream") == plainly(body)
+
+
+SAYS, COMPLETES = FRAMES[0] + b"\n\n", FRAMES[5] + b"\n\n"
+STRANGE = {
+    "an end that is the beginning too": [SAYS % b"a", SAYS % b"b", SAYS.replace(b'"%b"', b'"'), SAYS % b"c"],
+    "half of an escape": [SAYS % b"a", SAYS % b"\\u00", SAYS % b"e9", SAYS % b"b"],
+    "half of a character": [SAYS % b"\xc3", SAYS % b"\xa9"],
+    "a line in a text": [SAYS % b"a\nda", SAYS % b"ta: b"],
+    "events that are errors by name": [SAYS % b"a", *(b"event: Error\n" + SAYS % text for text in (b"b", b"c"))],
+    "an error that speaks between silence and words": [
+        SAYS % b"", SAYS % b"", b"event: error\n" + SAYS % b"a", SAYS % b"", SAYS % b"b",
+    ],
+    "a run of another shape": [SAYS % b"a", COMPLETES % b"b", COMPLETES % b"c"],
+    "a comment before": [b": hello\n\n", SAYS % b"", SAYS % b"a", SAYS % b"b"],
+    "silence first": [SAYS % b"", SAYS % b"", SAYS % b"a", b"data: [DONE]\n\n"],
+    "nothing but silence": [SAYS % b"", SAYS % b"", b"data: [DONE]\n\n"],
+    "an end without a gap": [SAYS % b"a", SAYS % b"b", (SAYS % b"c")[:-1]],
+    "an end in an event": [SAYS % b"a", SAYS % b"b", (SAYS % b"c")[:-9]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_is_strange_says_what_its_events_say(name: str) -> None:
+    body = b"".join(STRANGE[name])
+    assert read_stream(body, "text/event-stream") == plainly(body)
