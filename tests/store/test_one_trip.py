@@ -18,9 +18,11 @@ import sqlalchemy as sa
 
 from proxy.clock import ManualClock, SystemClock
 from proxy.errors import TemporaryError
+from proxy.store.engine import dialect
 from proxy.store.engine.dialect import insert_all, known
 from proxy.store.engine.kept import Kept
 from proxy.store.engine.refusals import StoreRefusedError
+from proxy.store.ingest import bodies
 from proxy.store.store import Store
 from proxy.store.tables.schema import deleted_users, records
 from proxy.store.tables.values import IngestBatch
@@ -196,6 +198,38 @@ async def test_a_row_that_is_there_is_refused_as_by_any_other_way(store: Store) 
             await within(lambda connection: insert_all(connection, deleted_users, rows * 2))
         said.append(str(raised.value))
     assert said[0] == said[1]
+
+
+class Emptied(dict[Any, Any]):
+    """Statements that another thread throws away, for they have become too many, as soon as one is kept."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.clear()
+
+
+async def test_a_statement_that_another_thread_throws_away_is_executed_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialect, "_prepared", Emptied())
+    assert len((await store.ingest.apply(batch(1))).records) == 3
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_database_that_is_forgotten_while_texts_are_looked_at_stays_forgotten(
+    store: Store, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    """A transaction does so, in its own thread, once it finds another database in the place of the one it knows."""
+    codec, sampled = store._codec, bodies._sampled
+
+    def forgetful(payloads: Any) -> Any:
+        codec.forget()
+        return sampled(payloads) * (bodies._SAMPLES if later else 1)
+
+    await codec.prepare(())
+    monkeypatch.setattr(bodies, "_sampled", forgetful)
+    await codec.prepare((record.user_hash, record.body) for record in batch(1).records if record.body is not None)
+    assert codec._samples is None, "the next batch asks the database that is there for its dictionary"
 
 
 async def _written(store: Store, work: Callable[[Any], Awaitable[Any]]) -> Any:

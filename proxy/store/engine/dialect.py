@@ -184,12 +184,13 @@ async def _run(
     names = tuple(columns)
     in_arrays = len(columns[names[0]]) > 1 and connection.dialect.name == "postgresql"
     key = (connection.dialect.name, build, table.name, names, in_arrays)
-    if key not in _prepared:
-        if len(_prepared) >= _MOST_PREPARED:
-            _prepared.clear()
+    if (prepared := _prepared.get(key)) is None:
         start = _from_arrays(table, names) if in_arrays else _from_values(connection.dialect, table)
-        _prepared[key] = _prepare(connection.dialect, build(start, table, names), table, names)
-    text, parameters = _prepared[key]
+        prepared = _prepare(connection.dialect, build(start, table, names), table, names)
+        if len(_prepared) >= _MOST_PREPARED:  # other threads do so, too: what is put there may be gone at once
+            _prepared.clear()
+        _prepared[key] = prepared
+    text, parameters = prepared
     bound = _bound(columns, parameters)
     if (driver := at_hand(connection)) is not None:
         driver.change_all(text, zip(*bound, strict=True))

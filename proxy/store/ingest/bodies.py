@@ -259,12 +259,14 @@ class BodyCodec:
         return [(user, data[place][:_SAMPLE_BYTES]) for user, data, place in told if place < len(data) and data[place]]
 
     async def _learn(self, payloads: Iterable[tuple[int | None, BodyPayload]]) -> None:
-        assert self._samples is not None
-        wanted = max(0, _SAMPLES - len(self._samples))
-        self._samples += await asyncio.to_thread(_sampled, [*islice(payloads, wanted)])
-        if len(self._samples) < _SAMPLES:
+        samples = self._samples
+        if samples is None:
             return
-        samples, self._samples = self._samples, []
+        wanted = max(0, _SAMPLES - len(samples))
+        samples += await asyncio.to_thread(_sampled, [*islice(payloads, wanted)])
+        if len(samples) < _SAMPLES or self._samples is not samples:  # forgotten meanwhile, or taken by somebody else
+            return
+        self._samples = []
         try:
             data = await asyncio.to_thread(_train, samples)
         except zstandard.ZstdError as exc:  # all alike, or all tiny: nothing to learn yet
