@@ -22,6 +22,7 @@ from proxy.store.engine import dialect
 from proxy.store.engine.dialect import insert_all, known
 from proxy.store.engine.kept import Kept
 from proxy.store.engine.refusals import StoreRefusedError
+from proxy.store.engine.threads import in_a_thread
 from proxy.store.ingest import bodies
 from proxy.store.store import Store
 from proxy.store.tables.schema import deleted_users, records
@@ -198,6 +199,16 @@ async def test_a_row_that_is_there_is_refused_as_by_any_other_way(store: Store) 
             await within(lambda connection: insert_all(connection, deleted_users, rows * 2))
         said.append(str(raised.value))
     assert said[0] == said[1]
+
+
+async def test_what_computes_for_long_fails_in_the_thread_as_anywhere(store: Store) -> None:
+    def compute() -> None:
+        raise ValueError("too long")
+
+    for within in (store._db.transact, lambda work: _written(store, work)):
+        with pytest.raises(ValueError, match="too long") as raised:
+            await within(lambda _: in_a_thread(compute))
+        assert raised.value.__context__ is None
 
 
 class Emptied(dict[Any, Any]):

@@ -18,5 +18,7 @@ async def in_a_thread(work: Callable[_P, _T], *args: _P.args, **options: _P.kwar
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return work(*args, **options)
-    return await asyncio.to_thread(work, *args, **options)
+        pass
+    else:
+        return await asyncio.to_thread(work, *args, **options)
+    return work(*args, **options)  # here, so that what it raises names no other error as its context
