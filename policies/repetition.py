@@ -67,7 +67,7 @@ def _is_varied(tail: str) -> bool:
             if not seen[mark & 0xFF]:
                 seen[mark & 0xFF] = True
                 distinct += 1
-                most = words + (at >> 1)
+                most = words + (at + 1 >> 1)
                 if most > _PIECES:
                     most = _PIECES
                 if _are_enough(distinct, most) and words * _WORD_CHARS >= length:

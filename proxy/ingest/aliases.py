@@ -52,9 +52,9 @@ class AliasReader:
         unnamed = self._asked.isdisjoint(asked)
         if _ANSWERED_NAMES.isdisjoint(answered) and unnamed:  # most records
             return (own,) if own is not None and _is_alias(own) else ()
-        found = [own, *(asked.get(name) for name in _OWN)]
+        found = [own] if unnamed else [own, *(asked.get(name) for name in _OWN)]
         found += [name for name in map(answered.get, _ANSWERED) if name and len(name) >= SHORT_NAME]
-        found += self._configured(asked)
+        found += () if unnamed else self._configured(asked)
         return tuple(dict.fromkeys(name for name in found if name and _is_alias(name)))[:MAX_ALIASES]
 
     def _configured(self, asked: Mapping[str, str]) -> Iterator[str]:

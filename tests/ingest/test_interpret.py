@@ -69,6 +69,12 @@ def test_no_field_is_left_open(changes: dict[str, Any]) -> None:
     assert replace(found, body=replace(found.body)) == found  # reads all of both
 
 
+@pytest.mark.parametrize("nothing", [{}, [], ""])
+def test_a_request_without_headers_is_read_however_a_frame_says_that(nothing: Any) -> None:
+    found = record(rh=nothing, sh=JSON | {"x-request-id": "req_987654"})
+    assert (found.kind, found.aliases) == ("chat", ("chatcmpl-12345", "req_987654"))
+
+
 def test_encoded_bodies_are_kept_decoded_and_their_header_goes() -> None:
     found = record(response=gzip.compress(ANSWER), sh=JSON | {"content-encoding": "gzip"})
     assert found.body is not None

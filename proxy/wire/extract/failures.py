@@ -23,11 +23,11 @@ _NOTHING: Final = frozenset({"", "null", "none", "false"})
 _CODES: Final = frozenset({"code", "status", "status_code", "statusCode", "http_code", "http_status"})
 _LABELS: Final = frozenset({"object", "param"})
 """Members of an error that do not make it one."""
-_NAMES: Final = frozenset({
+_NAMES: Final = (
     "error", "Error", "errors", "err", "error_message", "errorMessage", "error_msg", "errorMsg", "error_code",
     "errorCode", "error_type", "errorType", "exception", "fault", "__type",
-})  # fmt: skip
-"""Members that speak of an error where there is no answer."""
+)  # fmt: skip
+"""Members that speak of an error where there is no answer; of several the first of these counts."""
 _SAYINGS: Final = ("message", "msg", "detail")
 _BARE: Final = frozenset({*_SAYINGS, "code", "id", "request_id", "requestId", "timestamp", "path"})
 """What may stand beside a bare saying."""
@@ -77,8 +77,8 @@ def lone_error_of(fields: dict[str, Any]) -> Any:
     """
     if not fields or _answers(fields):
         return None
-    for name in _NAMES.intersection(fields):
-        if (error := fields[name]) and (is_error(error) or not isinstance(error, list | dict | str)):
+    for name in _NAMES:
+        if (error := fields.get(name)) and (is_error(error) or not isinstance(error, list | dict | str)):
             return error if is_error(error) else fields
     said = any(isinstance(fields.get(name), str | list) and fields[name] for name in _SAYINGS)
     if said and fields.keys() <= _BARE:

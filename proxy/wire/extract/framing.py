@@ -39,6 +39,7 @@ _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _ERROR: Final = re.compile(rb'"errors?"(?!\s*:\s*null)')
 """What an error in an event looks like from outside."""
 _DONE: Final = (b"data: [DONE]", b"data: [DONE]\n")
+_NOTHING: Final = (b"", b"\n")
 _CR: Final = ord("\r")
 _PINGS: Final = frozenset({b"", b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"null"})
 _BEGINNINGS: Final = frozenset(bytes((byte,)) for byte in b'{["-0123456789tfnNI \t\r\n\xef\xfe\xff\0')
@@ -136,7 +137,10 @@ def _read_events(body: bytes) -> Framed:
     if _CR in body:
         return _settled(_decode(Framed(), body, last=True))
     events, rest = split_events(body)
-    return _settled(_events(joined(events), rest, events))
+    found = _events(joined(events), rest, events)
+    if found.runs and found.unread + len(found.plain) >= _MAX_UNREAD:
+        return apart(body)  # which of them get the tolerant reading is told by reading each
+    return _settled(found)
 
 
 def apart(body: bytes) -> Framed:
@@ -176,7 +180,7 @@ def _events(events: list[bytes | Run], rest: bytes, lines: list[bytes]) -> Frame
         solid = objects if solid < 0 else solid
         if event in _DONE:
             found.done = True
-        elif event and (event[:1] != b":" or b"\n" in event[:-1]):  # nothing, or a comment
+        elif event not in _NOTHING and (event[:1] != b":" or b"\n" in event[:-1]):  # nor a comment
             objects = _decode_object(found, event + b"\n\n", objects)
     if lines and lines[0].endswith(b"\n"):  # else they have no ends, and may be several lines
         found.solid = objects if solid < 0 else solid

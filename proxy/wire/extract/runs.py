@@ -110,7 +110,9 @@ def _value(before: bytes, name: bytes, texts: list[bytes], after: bytes) -> dict
     """The event of all `texts`; None where it may not say what its events do."""
     lead = _LEAD.match(before)
     frame = before + after
-    if lead is None or _BACKSLASH in frame or frame.count(b'"%b"' % name) != 1 or frame.find(b'"error') >= 0:
+    if lead is None or _BACKSLASH in frame or frame.count(b'"%b"' % name) != 1:
+        return None
+    if frame.lower().find(b'"error') >= 0:  # in any of its spellings: which event is the error counts
         return None
     text = b"".join(texts)
     if not _are_insides(texts, text):

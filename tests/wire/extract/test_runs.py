@@ -230,6 +230,10 @@ STRANGE = {
     "an error that speaks between silence and words": [
         SAYS % b"", SAYS % b"", b"event: error\n" + SAYS % b"a", SAYS % b"", SAYS % b"b",
     ],
+    "errors in other spellings": [(SAYS % text).replace(b'"id"', b'"object":"Error","id"') for text in (b"a", b"b")],
+    "half characters behind more than is read tolerantly": [
+        *[(SAYS % b"\\q").replace(b'"id"', b'"x":1,"id"')] * 1001, SAYS % b"\\ud83d", SAYS % b"\\ude42",
+    ],
     "a run of another shape": [SAYS % b"a", COMPLETES % b"b", COMPLETES % b"c"],
     "a comment before": [b": hello\n\n", SAYS % b"", SAYS % b"a", SAYS % b"b"],
     "silence first": [SAYS % b"", SAYS % b"", SAYS % b"a", b"data: [DONE]\n\n"],

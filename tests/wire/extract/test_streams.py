@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -167,8 +168,8 @@ def test_an_error_within_status_200_is_a_failure(name: str) -> None:
         ("chat", {"status": 500, "message": "gone"}, "gone"),
         ("chat", {"success": False, "message": "gone"}, "gone"),
         ("chat", {"ok": False}, '{"ok":false}'),
-        ("chat", {"errorMessage": "gone", "errorType": "Timeout"}, None),
-        ("chat", {"error_code": 5, "error_msg": "gone"}, None),
+        ("chat", {"errorMessage": "gone", "errorType": "Timeout"}, "gone"),
+        ("chat", {"error_code": 5, "error_msg": "gone"}, "gone"),
         ("chat", {"choices": [{"message": {"content": "a"}, "error": ["left"]}]}, "left"),
         ("messages", {"message": "gone"}, "gone"),
         ("ollama", {"message": "gone", "code": 500}, "gone"),
@@ -190,12 +191,19 @@ def test_an_error_within_status_200_is_a_failure(name: str) -> None:
         ("own", {"finish_reason": "abort", "text": "a"}, "finish reason abort"),
     ],
 )
-def test_a_json_body_that_is_an_error_is_a_failure(kind: str, body: dict[str, Any], words: str | None) -> None:
+def test_a_json_body_that_is_an_error_is_a_failure(kind: str, body: dict[str, Any], words: str) -> None:
     found = call(kind, json.dumps(body), "application/json")
     assert found.failed
     assert found.error
-    assert words in (None, found.error)
+    assert found.error == words
     assert call(kind, json.dumps(body), SSE).failed, "also where it stands in for the stream that was asked for"
+
+
+def test_of_several_names_of_an_error_the_same_one_counts_in_every_process() -> None:
+    names = "err", "error_message", "errorMessage", "error_msg", "error_code", "errorCode", "error_type", "errorType"
+    for clear, vague in combinations(names, 2):
+        found = call("chat", json.dumps({vague: "vague", clear: "clear"}), "application/json")
+        assert found.error == "clear"
 
 
 @pytest.mark.parametrize(
