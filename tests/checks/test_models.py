@@ -160,7 +160,7 @@ async def test_two_hundred_replays_take_seconds(tmp_path: Path) -> None:
     view = await checked(tmp_path, model, users=200, checks={"broken_scores": 0.001})
     assert view.verdict == "undecided", view
     assert len(model.asked) == 203
-    assert model.most_together == 8
+    assert 1 < model.most_together <= 8, "a busy machine may not ask eight within 50 ms"
     assert time.monotonic() - started < 30
 
 

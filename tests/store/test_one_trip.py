@@ -20,7 +20,7 @@ from proxy.clock import ManualClock, SystemClock
 from proxy.errors import TemporaryError
 from proxy.store.engine import dialect
 from proxy.store.engine.dialect import insert_all, known
-from proxy.store.engine.kept import Kept
+from proxy.store.engine.kept import KeptStatement
 from proxy.store.engine.refusals import StoreRefusedError
 from proxy.store.engine.threads import in_a_thread
 from proxy.store.ingest import bodies
@@ -285,19 +285,21 @@ async def test_ids_are_told_from_those_beside_them(store: Store, stored: int) ->
     assert await store._db.transact(look) == {record.id for record in there} & {*asked}
 
 
-USERS = Kept(
+USERS = KeptStatement(
     lambda given: sa.select(deleted_users.c.user_hash, deleted_users.c.detail).where(
         given.among("users", deleted_users.c.user_hash)
     )
 )
-LATER = Kept(
+LATER = KeptStatement(
     lambda given: (
         sa.update(deleted_users)
         .where(deleted_users.c.user_hash == given.value("user", deleted_users.c.user_hash))
         .values(at_us=deleted_users.c.at_us + given.value("more", deleted_users.c.at_us))
     )
 )
-IDS = Kept(lambda given: sa.select(records.c.id).where(records.c.id >= given.value("since", records.c.id)).limit(2))
+IDS = KeptStatement(
+    lambda given: sa.select(records.c.id).where(records.c.id >= given.value("since", records.c.id)).limit(2)
+)
 
 
 async def test_a_kept_statement_does_the_same_straight_and_through_sqlalchemy(store: Store) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.types import TypeDecorator
 
 from proxy.store.engine.sqlite import at_hand
 
-__all__ = ["Given", "Kept"]
+__all__ = ["Given", "KeptStatement"]
 
 _Convert = Callable[[Any], Any]
 
@@ -75,7 +75,7 @@ class _Compiled:
         return [given[name] if bind is None else bind(given[name]) for name, bind in self.parameters]
 
 
-class Kept:
+class KeptStatement:
     """One of them. `make` is told its parameters; each is given by its name when it is executed."""
 
     def __init__(self, make: Callable[[Given], Statement]) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from policies.kinds import TASK
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import Columns, insert_all, insert_new, known
-from proxy.store.engine.kept import Kept
+from proxy.store.engine.kept import KeptStatement
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest import conversations, external, judgements, namesakes, signals, statistics, votes
 from proxy.store.ingest.answers import insert_answers
@@ -38,12 +38,12 @@ __all__ = ["Ingest", "UnconfirmedError"]
 
 _MANY: Final = 100
 """Records for which a statement is worth making."""
-_DELETED: Final = Kept(
+_DELETED: Final = KeptStatement(
     lambda given: sa.select(deleted_users.c.user_hash, deleted_users.c.at_us).where(
         given.among("users", deleted_users.c.user_hash)
     )
 )
-_TAKEN: Final = Kept(
+_TAKEN: Final = KeptStatement(
     lambda given: sa.select(bodies.c.block).where(
         given.among("keys", bodies.c.block),
         bodies.c.block.between(given.value("first", bodies.c.block), given.value("last", bodies.c.block)),

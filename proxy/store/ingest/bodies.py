@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.errors import TemporaryError
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import insert_new
-from proxy.store.engine.kept import Kept
+from proxy.store.engine.kept import KeptStatement
 from proxy.store.engine.threads import in_a_thread
 from proxy.store.ingest.compressing import Compressor
 from proxy.store.ingest.masking import blanked
@@ -50,7 +50,7 @@ _BLANKED: Final = 2
 _RETIRED_AT_ONCE: Final = 16
 """Blocks a transaction."""
 _LOOKED_UP: Final = 1000
-_MADE: Final = Kept(
+_MADE: Final = KeptStatement(
     lambda given: sa.select(dictionaries.c.created_us).where(
         dictionaries.c.id == given.value("dictionary", dictionaries.c.id)
     )

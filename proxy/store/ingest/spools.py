@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.errors import TemporaryError
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import for_update, insert_new
-from proxy.store.engine.kept import Given, Kept
+from proxy.store.engine.kept import Given, KeptStatement
 from proxy.store.tables.schema import spool_positions
 from proxy.store.tables.values import NO_POSITION, IngestBatch, SpoolPosition
 
@@ -44,7 +44,7 @@ def _move(given: Given) -> sa.Update:
     )
 
 
-_MOVE: Final = Kept(_move)
+_MOVE: Final = KeptStatement(_move)
 """Where the database stands where the batch begins: that is looked for, and locked, by the very statement that moves
 it."""
 

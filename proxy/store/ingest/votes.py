@@ -19,7 +19,7 @@ from policies.ballots import BallotTrust
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
-from proxy.store.engine.kept import Kept
+from proxy.store.engine.kept import KeptStatement
 from proxy.store.ingest import external, namesakes, words
 from proxy.store.ingest.facts import RecordFacts, Recount, VoteSummary
 from proxy.store.tables.keys import alias_hash, day_of, id_time_us
@@ -49,7 +49,7 @@ _PREFERENCE: Final = (BY_PEOPLE, "pointer", "judge")
 """Which score counts, best first; any other scorer comes after these."""
 FACTS: Final = tuple(records.c[name] for name in RecordFacts._fields)
 _PARKED: Final = feedback.c.joined.is_(sa.false())
-_SOME_PARKED: Final = Kept(lambda _: sa.select(feedback.c.fid).where(_PARKED).limit(1))
+_SOME_PARKED: Final = KeptStatement(lambda _: sa.select(feedback.c.fid).where(_PARKED).limit(1))
 
 
 class Whole(NamedTuple):

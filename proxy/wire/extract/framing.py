@@ -19,7 +19,7 @@ import orjson
 from proxy.wire.eventstream import begins_frames
 from proxy.wire.extract.failures import is_error
 from proxy.wire.extract.frames import read_frames
-from proxy.wire.extract.runs import Run, joined, split_events
+from proxy.wire.extract.runs import TextRun, joined, split_events
 from proxy.wire.headers import is_event_stream, is_frames, is_ndjson
 from proxy.wire.jsonarray import begins_array, read_array
 from proxy.wire.lenient import read_event, text_of
@@ -149,7 +149,7 @@ def apart(body: bytes) -> Framed:
     return _settled(_events([*events], rest, events))
 
 
-def _events(events: list[bytes | Run], rest: bytes, lines: list[bytes]) -> Framed:
+def _events(events: list[bytes | TextRun], rest: bytes, lines: list[bytes]) -> Framed:
     """What stands between the gaps of a stream: nearly always one JSON object, with a name before it or none.
     `lines` are the same without runs."""
     found = Framed(lines=lines)
@@ -157,7 +157,7 @@ def _events(events: list[bytes | Run], rest: bytes, lines: list[bytes]) -> Frame
     raw: list[bytes] = [rest]
     objects, solid = 0, -1
     for event in events:
-        if isinstance(event, Run):
+        if isinstance(event, TextRun):
             values.append(event.value)
             found.runs.append(event.value)
             before.append(objects + event.silent)

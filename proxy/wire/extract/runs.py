@@ -20,7 +20,7 @@ import orjson
 
 from proxy.wire.extract.values import items, kind_of, mapping
 
-__all__ = ["Run", "joined", "split_events"]
+__all__ = ["TextRun", "joined", "split_events"]
 
 _GROWING: Final = re.compile(
     rb'"(content|text|reasoning_content|reasoning|refusal|thinking|partial_json)": ?"((?:[^"\\\n]|\\[^\n])*)"'
@@ -40,7 +40,7 @@ _MAX_MISSES: Final = 12
 _DELTAS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
-class Run(NamedTuple):
+class TextRun(NamedTuple):
     """Neighbours of a stream as one event."""
 
     value: dict[str, Any]
@@ -65,9 +65,9 @@ def split_events(body: bytes) -> tuple[list[bytes], bytes]:
     return events, rest
 
 
-def joined(events: list[bytes]) -> list[bytes | Run]:
+def joined(events: list[bytes]) -> list[bytes | TextRun]:
     """The same events, with runs of text as one."""
-    kept: list[bytes | Run] = []
+    kept: list[bytes | TextRun] = []
     at = misses = 0
     last = len(events) - 1
     while at < last and misses < _MAX_MISSES:
@@ -82,7 +82,7 @@ def joined(events: list[bytes]) -> list[bytes | Run]:
                     silent = 0
                     while not texts[silent] and silent < len(texts) - 1:
                         silent += 1
-                    kept.append(Run(value, len(texts), silent))
+                    kept.append(TextRun(value, len(texts), silent))
                 else:
                     kept += events[at : at + len(texts)]
                 at += len(texts)

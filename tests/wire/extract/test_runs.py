@@ -15,18 +15,18 @@ HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "mo
 Join = Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
 
 
-def short(body: bytes) -> list[bytes | runs.Run]:
+def short(body: bytes) -> list[bytes | runs.TextRun]:
     """The events of `body`, with its runs as one each, and what stands behind the last gap."""
     events, rest = runs.split_events(body)
     gap = b"\n" if events and events[0].endswith(b"\n") else b"\n\n"
     assert b"".join(event + gap for event in events) + rest == body
     kept = runs.joined(events)
-    assert sum(event.size if isinstance(event, runs.Run) else 1 for event in kept) == len(events)
+    assert sum(event.size if isinstance(event, runs.TextRun) else 1 for event in kept) == len(events)
     return [*kept, rest] if rest else kept
 
 
 def has_no_runs(body: bytes) -> bool:
-    return not any(isinstance(event, runs.Run) for event in short(body))
+    return not any(isinstance(event, runs.TextRun) for event in short(body))
 
 
 def reassemble(body: bytes, content_type: str) -> Any:
