@@ -178,7 +178,8 @@ class Database:
         takes half as long, and holds up nobody. There it may wait for nothing but its statements; what computes for
         long is done `in_a_thread`.
 
-        Cancelled, it waits until the statement that is under way has ended, and the transaction with it."""
+        Cancelled, it waits until the statement that is under way has ended, and the transaction with it; where that was
+        the commit, all of it is stored."""
         if self.dialect != "sqlite":
             async with self.write() as connection:
                 return await work(connection)

@@ -44,6 +44,7 @@ Prepared = tuple[str, tuple[tuple[str, Bind | None], ...]]
 """The statement's text, and its parameters in order: column and how its values reach the driver."""
 
 _FEW: Final = 32
+"""Rows in a range of ids that are looked at one by one."""
 _MOST_PARAMETERS: Final = 10_000
 """In one statement; SQLite takes 32,766."""
 _MOST_PREPARED: Final = 500

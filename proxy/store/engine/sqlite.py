@@ -186,8 +186,10 @@ class OneTripConnection(dialect.AsyncAdapt_aiosqlite_connection):
                 result: _T = await self._connection._execute(self._run, work)
             except asyncio.CancelledError:
                 self._given_up = True
-                await self._ended()
-                self._given_up = False
+                try:
+                    await self._ended()
+                finally:
+                    self._given_up = False
                 raise
             return result
 
