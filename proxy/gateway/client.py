@@ -19,7 +19,7 @@ from proxy.gateway.framing import Body, ChunkedBody, FramingError, LengthBody
 from proxy.gateway.head import has_bare_line_feed
 from proxy.gateway.head_cache import CachedHead
 from proxy.gateway.outbound import Peer, trailer_lines
-from proxy.gateway.ports import TunnelEnd, UpstreamSide
+from proxy.gateway.ports import ClientSide, TunnelEnd, UpstreamSide
 from proxy.gateway.registry import ClientRegistry
 from proxy.gateway.trust import Network
 from proxy.gateway.tunnel import Tunnel
@@ -36,7 +36,7 @@ _MESSAGES: Final = {
 }
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol, ClientSide):
     """One client's connection."""
 
     def __init__(self, context: WorkerContext, registry: ClientRegistry) -> None:

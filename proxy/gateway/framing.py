@@ -16,8 +16,8 @@ __all__ = ["Body", "ChunkedBody", "CloseBody", "FramingError", "LengthBody"]
 
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
 _MAX_SIZE_LINE: Final = 1024
-_SHORT_SIZE_LINE: Final = 8
-"""Bytes of a size line that is worth remembering: one without extensions."""
+_MOST_DIGITS: Final = 8
+"""Of a size that is guessed: no piece that is read at once is longer."""
 _MAX_TRAILERS: Final = 16384
 
 
@@ -28,6 +28,8 @@ class FramingError(ValueError):
 class Body(Protocol):
     """A body being read."""
 
+    __slots__ = ()
+
     done: bool
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
@@ -35,7 +37,7 @@ class Body(Protocol):
         ...
 
 
-class LengthBody:
+class LengthBody(Body):
     """A body of known length in bytes."""
 
     __slots__ = ("done", "remaining")
@@ -56,7 +58,7 @@ class LengthBody:
         return (data, b"") if size == end else (data[:end], data[end:])
 
 
-class CloseBody:
+class CloseBody(Body):
     """A body that the end of the connection ends."""
 
     __slots__ = ("done",)
@@ -76,7 +78,7 @@ _READS_TRAILER: Final = 3
 """What comes next of a chunked body."""
 
 
-class ChunkedBody:
+class ChunkedBody(Body):
     """A chunked body. `trailer` holds the trailer section's lines with their CRLFs once `done`."""
 
     __slots__ = ("_left", "_partial", "_state", "done", "trailer")
@@ -149,15 +151,22 @@ class ChunkedBody:
 
 
 def _one_chunk(data: bytes) -> bytes:
-    """The payload where `data` is one whole chunk, as it usually is in a stream of events; b"" where it is not."""
-    start = data.find(b"\n", 0, _SHORT_SIZE_LINE) + 1
-    if len(data) - start != _short_size(data[:start]) + 2 or not data.endswith(b"\r\n"):
-        return b""
-    return data[start:-2]
+    """The payload where `data` is one whole chunk, as it usually is in a stream of events; b"" where it is not, or
+    where its size is written as hardly anybody does."""
+    line = _size_line(len(data))
+    if line and data.endswith(b"\r\n"):
+        begins = data.startswith(line)  # a tuple of both would cost more than the second, which is rare
+        if begins or data.startswith(line.upper()):
+            return data[len(line) : -2]
+    return b""
 
 
 @lru_cache(4096)
-def _short_size(line: bytes) -> int:
-    """The number in the size line of a chunk; -1 where that is none. Remembered: streams have the same few."""
-    match = _SIZE.fullmatch(line)
-    return -1 if match is None else int(match[1], 16)
+def _size_line(whole: int) -> bytes:
+    """The size line of the chunk that is `whole` bytes long with its frame; b"" where there is none. Remembered:
+    streams have the same few."""
+    for digits in range(1, _MOST_DIGITS + 1):
+        payload = whole - digits - len(b"\r\n\r\n")
+        if payload > 0 and len(line := b"%x\r\n" % payload) == digits + 2:
+            return line
+    return b""

@@ -13,7 +13,7 @@ import logging
 import socket
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 from proxy.clock import Clock
@@ -21,8 +21,8 @@ from proxy.config.serving import GatewayConfig
 from proxy.gateway.address import Address
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.lookup import Lookup
-from proxy.gateway.ports import GatewayCounters, Receiver
-from proxy.gateway.upstream import UpstreamConnection
+from proxy.gateway.ports import GatewayCounters, Pool, Receiver
+from proxy.gateway.upstream import Keeper, UpstreamConnection
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["UpstreamPool"]
@@ -32,7 +32,7 @@ _CLOSE_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-class UpstreamPool:
+class UpstreamPool(Pool, Keeper):
     """Connections to one address. The one used last is used next, so that spare ones can age and close."""
 
     def __init__(
@@ -53,7 +53,7 @@ class UpstreamPool:
         self.deadlines = deadlines
         self.counters = counters
         self.idle: deque[UpstreamConnection] = deque()
-        self.open: set[UpstreamConnection] = set()
+        self._open: set[UpstreamConnection] = set()
         self._dialling: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = (tls or ssl.create_default_context()) if address.tls else None
         if self._tls is not None:
@@ -61,6 +61,11 @@ class UpstreamPool:
         self._closed = False
         self._empty = asyncio.Event()
         self._empty.set()
+
+    @property
+    def open(self) -> Set[UpstreamConnection]:
+        """See Pool."""
+        return self._open
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection, if there is one; the caller begins an exchange on it at once."""
@@ -97,32 +102,32 @@ class UpstreamPool:
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await cancel_and_wait(list(self._dialling))
-                for connection in list(self.open):
+                for connection in list(self._open):
                     connection.close()
                 await self._empty.wait()
         except TimeoutError:
-            if not (self.open or self._dialling):
+            if not (self._open or self._dialling):
                 return
-            left = len(self.open) + len(self._dialling)
+            left = len(self._open) + len(self._dialling)
             _log.error("%d connections to %s were still open at the end", left, self.address)
 
     def _register(self, connection: UpstreamConnection) -> None:
         """Count a new connection in."""
-        self.open.add(connection)
+        self._open.add(connection)
         self._empty.clear()
         self.counters.add("upstream_connections")
         self.deadlines.watch(connection)
 
     def unregister(self, connection: UpstreamConnection) -> None:
         """Count a connection out, if it was counted in."""
-        if connection not in self.open:
+        if connection not in self._open:
             return
         self.deadlines.forget(connection)
-        self.open.remove(connection)
+        self._open.remove(connection)
         self.counters.add("upstream_connections", -1.0)
         if connection in self.idle:
             self.idle.remove(connection)
-        if not self.open:
+        if not self._open:
             self._empty.set()
 
     async def _dial(self, receiver: Receiver) -> None:

@@ -16,7 +16,7 @@ from proxy.gateway.errors import BadResponseError
 from proxy.gateway.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.gateway.head import ResponseHead, has_bare_line_feed, parse_response
 from proxy.gateway.head_cache import KnownResponse, known_responses
-from proxy.gateway.ports import Receiver
+from proxy.gateway.ports import Receiver, UpstreamSide
 
 __all__ = ["UpstreamConnection"]
 
@@ -38,7 +38,7 @@ class Keeper(Protocol):
         ...
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol, UpstreamSide):
     """One connection to a model's server. `begin` an exchange, `send` the request, hear the response."""
 
     def __init__(self, pool: Keeper) -> None:

@@ -35,6 +35,33 @@ def test_chunks_are_the_same_however_they_are_cut(chunks: list[bytes], cuts: lis
     assert (body.done, body.trailer) == (True, b"A: b\r\n")
 
 
+LINES = (b"%x", b"%X", b"0%x", b"%x;", b"%x ;a=b", b"-%x", b"0x%x", b"%x ")
+
+
+@given(
+    size=st.sampled_from((1, 9, 10, 15, 16, 17, 255, 256, 257, 4095, 4096, 4097)),
+    said=st.integers(-1, 1),
+    line=st.sampled_from(LINES),
+    behind=st.sampled_from((b"\r\n", b"\n\r", b"\n", b"", b"\r\n0\r\n\r\n", b"\r\n1\r\na\r\n")),
+    byte=st.sampled_from((b"a", b"\n", b"\r")),
+)
+def test_a_chunk_that_comes_at_once_is_read_as_one_that_comes_in_pieces(
+    size: int, said: int, line: bytes, behind: bytes, byte: bytes
+) -> None:
+    wire = line % (size + said) + b"\r\n" + byte * size + behind
+
+    def outcome(cuts: list[int]) -> object:
+        body = ChunkedBody()
+        try:
+            return feed(body, wire, cuts), body.done
+        except FramingError:
+            return "refused"
+
+    assert outcome([]) == outcome([*range(len(line) + 6)]) == outcome([*range(0, len(wire), 2)])
+    if (said, behind) == (0, b"\r\n") and line in LINES[:5]:
+        assert outcome([]) == ((byte * size, b""), False)
+
+
 @given(data=st.binary(max_size=200), length=st.integers(1, 250), cuts=CUTS)
 def test_a_length_is_the_same_however_it_is_cut(data: bytes, length: int, cuts: list[int]) -> None:
     body = LengthBody(length)
