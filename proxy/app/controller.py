@@ -8,7 +8,6 @@ a task of its own that is started again when it fails; none takes another down.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import sys
 from contextlib import AsyncExitStack
@@ -27,6 +26,7 @@ from proxy.app.credential_keeper import keep_credentials
 from proxy.app.deletion import HostDeletion
 from proxy.app.exporting import TelemetryOut
 from proxy.app.file_watch import key_trouble
+from proxy.app.garbage import leave_batches
 from proxy.app.heartbeat import ReplicaHeartbeat, replica_id
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.judging import Judging
@@ -62,7 +62,7 @@ from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.admin import AdminServices, create_admin_app
 from proxy.web.console import with_console
 
-__all__ = ["SWITCH_S", "Controller", "leave_garbage", "main"]
+__all__ = ["SWITCH_S", "Controller", "main"]
 
 SWITCH_S: Final = 5e-4
 """After so long a thread that computes (a dataset build) leaves the interpreter to the event loop, if that waits for
@@ -73,7 +73,6 @@ _ORPHANS_PARTS_S: Final = 1.0
 """For ingest and the loop to come to an end where the supervisor is gone: another controller may be waiting."""
 _ORPHAN_S: Final = 5.0
 """Behind the drain, for what workers wrote last; then a controller without a supervisor is ended, come what may."""
-_YOUNG_OBJECTS: Final = 50_000
 _FIRST_PASS_S: Final = 60.0
 
 _log = logging.getLogger(__name__)
@@ -193,7 +192,7 @@ class Controller:
             told=self._keeper.ingest_reported,
         )
         self._store = store
-        leave_garbage()
+        leave_batches()
         async with serve_names(self._data.names, store.ingest.ambiguous):
             await self._run_parts(store, ingestor, shutdown)
 
@@ -372,14 +371,3 @@ class Controller:
             "troubles": troubles.document(),
             "champion": self._champion.document(),
         }
-
-
-def leave_garbage() -> None:
-    """Have the garbage collector look less often, and no more at what has been loaded by now, for that stays anyway.
-
-    A batch makes tens of thousands of objects and frees them all without its help. With Python's own settings it spent
-    a tenth of ingest's time on looking through them, and through all modules.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS)

@@ -23,6 +23,7 @@ from proxy.app.boot import configured_champion
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.counters import WORKER_COUNTERS
 from proxy.app.file_watch import Routes, follow_credentials, follow_files
+from proxy.app.garbage import leave_loaded
 from proxy.app.logs import configure_logging
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir
@@ -131,6 +132,7 @@ class Worker:
         gateway = self._gateway()
         listener = self._listen_side()  # before the first client: a vote waits for the side app, it is not refused
         public = socket.socket(fileno=self._listen_fd)
+        leave_loaded()
         server = await asyncio.get_running_loop().create_server(
             gateway.protocol_factory, sock=public, ssl=self._tls, backlog=_BACKLOG
         )
@@ -212,6 +214,7 @@ class Worker:
         script = await asyncio.to_thread(importlib.import_module, "proxy.web.feedback_js")
         bell = await asyncio.to_thread(importlib.import_module, "proxy.web.open_webui.bell")
         await asyncio.to_thread(importlib.import_module, "proxy.wire.rewriting")  # the first rewrite waits for no disk
+        leave_loaded()
         app = public.create_public_app(
             self._config,
             self._spool,

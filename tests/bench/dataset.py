@@ -24,7 +24,8 @@ from typing import Any
 
 from policies.records import LoggedExchange, Sample, StickySource
 from policies.selection import DataGeneratorConfig
-from proxy.app.controller import SWITCH_S, leave_garbage
+from proxy.app.controller import SWITCH_S
+from proxy.app.garbage import leave_batches
 from proxy.clock import SystemClock
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.ports import DatasetRequest
@@ -197,7 +198,7 @@ async def timed(source: Any, count: int, folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     sys.setswitchinterval(SWITCH_S)
-    leave_garbage()
+    leave_batches()
     counted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     long = int(sys.argv[2]) if len(sys.argv) > 2 else 150
     print(json.dumps(asyncio.run(measure(counted, long, sys.argv[3] if len(sys.argv) > 3 else "plain"))))

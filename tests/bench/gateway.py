@@ -27,6 +27,7 @@ from typing import Any
 
 import uvloop
 
+from proxy.app.garbage import leave_loaded
 from proxy.gateway import GATEWAY_COUNTERS, Gateway
 from proxy.ids import KeyRing, RecordIds
 from proxy.metrics.shared import SharedCounters
@@ -79,6 +80,7 @@ async def serve(directory: Path, port: int, upstream: int, challenger: bool) -> 
         user_hash=ring.user_hash,
         counters=SharedCounters(directory / "stats", GATEWAY_COUNTERS),
     )
+    leave_loaded()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(gateway.protocol_factory, "127.0.0.1", port, backlog=4096)
     stop = asyncio.Event()

@@ -29,7 +29,7 @@ import orjson
 from prometheus_client.registry import CollectorRegistry
 
 from policies.scoring import ScoringConfig
-from proxy.app.controller import leave_garbage
+from proxy.app.garbage import leave_batches
 from proxy.clock import SystemClock
 from proxy.config import parse_config
 from proxy.config.serving import CaptureConfig, SpoolConfig
@@ -170,7 +170,7 @@ def databases(only: str | None) -> Iterator[dict[str, list[Database]]]:
 def main(count: int, only: str | None) -> None:
     records = list(exchanges(count, start_us=int(time.time() * 1e6) - count * 1000))
     shapes = {"plain": [packed(of_record(r)) for r in records], "streamed": [packed(streamed(r)) for r in records]}
-    leave_garbage()
+    leave_batches()
     with databases(only) as found:
         for kind, fresh in found.items():
             for (name, frames), database in zip(shapes.items(), fresh, strict=True):
