@@ -269,6 +269,8 @@ class TroubleStatus:
     """What, and what to do about it."""
     since: float
     """Since when."""
+    starting: bool = False
+    """Whether it belongs to a start that is under way: nothing to mend so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

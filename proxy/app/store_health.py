@@ -55,7 +55,7 @@ class StoreHealth:
     def starting(self, sentence: str) -> None:
         """It is not open yet, which belongs to a start and is not logged."""
         self._wrong = {"start": sentence}
-        self._troubles.report("store", sentence, quiet=True)
+        self._troubles.report("store", sentence, starting=True)
         self._set_up(False)
 
     def opened(self) -> None:

@@ -40,6 +40,8 @@ class Trouble:
     """What, and what to do about it: plain English, no full stop."""
     since: float
     """Unix seconds."""
+    starting: bool = False
+    """Whether it belongs to a start that is under way."""
 
 
 class Troubles(Collector):
@@ -53,9 +55,10 @@ class Troubles(Collector):
         self._unsaid: dict[Topic, float] = {}
         """In trouble again so soon that it was not logged: since when (monotonic seconds)."""
 
-    def report(self, topic: Topic, sentence: str, *, quiet: bool = False) -> None:
-        """`topic` is in trouble. Logged when it is new, and when the sentence has changed (once a minute at most);
-        `quiet`: not logged, for it belongs to a start."""
+    def report(self, topic: Topic, sentence: str, *, quiet: bool = False, starting: bool = False) -> None:
+        """`topic` is in trouble. Logged when it is new, and when the sentence has changed (once a minute at most), but
+        not where that is said elsewhere (`quiet`), or as long as it is `starting`."""
+        quiet = quiet or starting
         known = self._known.get(topic)
         if known is not None and known.sentence == sentence and topic not in self._unsaid:
             return
@@ -69,7 +72,8 @@ class Troubles(Collector):
             self._unsaid.pop(topic, None)
         elif not quiet and known is None:
             self._unsaid[topic] = now
-        self._known[topic] = Trouble(sentence, self._clock.now() if known is None else known.since)
+        since = self._clock.now() if known is None else known.since
+        self._known[topic] = Trouble(sentence, since, starting)
 
     def over(self, topic: Topic, how: str = "well again", *, cost: str = "") -> None:
         """`topic` was seen to work. `how`: what is logged where it was in trouble, with how long that took, and
@@ -99,7 +103,10 @@ class Troubles(Collector):
 
     def status(self) -> dict[str, TroubleStatus]:
         """For /status."""
-        return {topic: TroubleStatus(sentence=one.sentence, since=one.since) for topic, one in self.known.items()}
+        return {
+            topic: TroubleStatus(sentence=one.sentence, since=one.since, starting=one.starting)
+            for topic, one in self.known.items()
+        }
 
     def document(self) -> dict[str, dict[str, Any]]:
         """For /health: {topic: {"sentence", "since"}}."""

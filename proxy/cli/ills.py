@@ -25,7 +25,7 @@ def ills(status: Status, when: Callable[[float | None], str]) -> Iterator[Ill]:
     `when` writes an instant."""
     yield from _champion(status, when)
     for about, trouble in status.troubles.items():
-        if about != "champion":
+        if about != "champion" and not trouble.starting:  # of a start the phase speaks
             yield f"trouble ({about})", f"{trouble.sentence} (since {when(trouble.since)})"
     for role, model in (("challenger", status.challenger), ("previous champion", status.previous)):
         if model is not None and model.healthy is False:

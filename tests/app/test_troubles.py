@@ -30,6 +30,18 @@ def test_a_trouble_is_logged_once_and_its_end_with_how_long_it_took(
     assert [record.message for record in caplog.records[1:]] == ["store: stores again after 5 min"]
 
 
+def test_what_belongs_to_a_start_is_not_logged_until_it_is_a_trouble(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    troubles = Troubles(clock)
+    troubles.report("store", "it is not open yet", starting=True)
+    assert troubles.status()["store"].starting
+    assert not caplog.records
+    troubles.report("store", "it cannot be reached")
+    assert not troubles.status()["store"].starting
+    assert [record.message for record in caplog.records] == ["store: it cannot be reached"]
+
+
 def test_words_that_change_every_second_have_a_line_a_minute(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:

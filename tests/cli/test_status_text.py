@@ -179,6 +179,12 @@ def test_what_hurts_comes_before_everything_else(capsys: pytest.CaptureFixture[s
     assert phase == "idle (paused): installed"
 
 
+def test_a_store_that_is_being_opened_is_no_trouble(capsys: pytest.CaptureFixture[str]) -> None:
+    opening = TroubleStatus(sentence="the store is not open yet", since=BEGAN, starting=True)
+    first, *_ = lines_of(Status(phase=PhaseStatus(name="starting"), troubles={"store": opening}), capsys)
+    assert first.startswith("starting")
+
+
 @pytest.mark.parametrize(
     ("share", "said"),
     [

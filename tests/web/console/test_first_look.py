@@ -132,6 +132,10 @@ def test_the_base_url_is_the_one_that_clients_of_the_reader_can_use(
         ({"challenger": ModelView(id=2, name="new", failed="out of memory")}, ["new failed: out of memory"]),
         ({"troubles": {"store": TroubleStatus(sentence="database is locked", since=1e9)}}, ["database is locked"]),
         (
+            {"troubles": {"store": TroubleStatus(sentence="not open yet", since=1e9, starting=True)}},
+            ["store …&nbsp;is being opened"],
+        ),
+        (
             {"troubles": {about: TroubleStatus(sentence="x", since=1e9) for about in ("keys", "spool")}},
             ["2 troubles", "keys, spool"],
         ),
@@ -148,6 +152,18 @@ def test_the_headline_says_how_the_models_and_the_store_are(
     said = re.sub(r"<[^>]*>", "", shown.partition('class="plain vitals"')[2].partition('id="lead"')[0])
     for sentence in sentences:
         assert sentence in said
+
+
+@pytest.mark.parametrize("starting", [True, False])
+def test_a_store_that_is_being_opened_is_nothing_to_attend_to(empty: Admin, starting: bool) -> None:
+    trouble = TroubleStatus(sentence="the store is not open yet", since=1e9, starting=starting)
+    empty.stage.changed = {"troubles": {"store": trouble}}
+    try:
+        shown = request(empty.url, "/").body.decode()
+    finally:
+        empty.stage.changed = {}
+    assert ("Trouble (store)" in shown) is ("Needs attention" in shown) is not starting
+    assert ("cannot be reached" in shown) is not starting
 
 
 @pytest.mark.slow
