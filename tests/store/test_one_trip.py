@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from proxy.store.engine.kept import KeptStatement
 from proxy.store.engine.refusals import StoreRefusedError
 from proxy.store.engine.threads import in_a_thread
 from proxy.store.ingest import bodies
+from proxy.store.ingest.votes import _row
 from proxy.store.store import Store
-from proxy.store.tables.schema import deleted_users, records
-from proxy.store.tables.values import IngestBatch
-from tests.harness.exchanges import exchange, exchanges
+from proxy.store.tables.schema import deleted_users, feedback, records
+from proxy.store.tables.values import IngestBatch, NewVote
+from tests.harness.exchanges import exchange, exchanges, vote
 
 NOW_US = 1_700_000_000_000_000
 
@@ -300,6 +301,55 @@ LATER = KeptStatement(
 IDS = KeptStatement(
     lambda given: sa.select(records.c.id).where(records.c.id >= given.value("since", records.c.id)).limit(2)
 )
+
+CHOSEN = KeptStatement(
+    lambda given: (
+        sa.select(feedback)
+        .where(
+            given.among("fids", feedback.c.fid), feedback.c.created_us >= given.value("since", feedback.c.created_us)
+        )
+        .order_by(feedback.c.fid)
+    )
+)
+TOLD = KeptStatement(
+    lambda given: (
+        sa.update(feedback)
+        .where(feedback.c.fid == given.value("vote", feedback.c.fid))
+        .values(comment=given.value("said", feedback.c.comment), joined=True)
+    )
+)
+MARKED = KeptStatement(lambda given: sa.update(feedback).where(given.among("fids", feedback.c.fid)).values(copied=True))
+
+
+async def test_a_kept_statement_takes_ids_gives_names_and_changes_many_rows_either_way(store: Store) -> None:
+    rng = random.Random(6)
+    votes = tuple(vote(None, NOW_US + n * 1000, rng, alias="x", tags={"n": str(n)}) for n in range(5))
+    fids = [one.fid for one in votes]
+
+    async def work(connection: Any) -> Any:
+        await store_votes(connection, votes)
+        await TOLD.change_all(connection, [{"vote": fid, "said": f"a\0{fid}"} for fid in fids[:3]])
+        await TOLD.change_all(connection, [])
+        marked = [await MARKED.changed(connection, fids=some) for some in (fids[1:], [f"{5:032x}"], [])]
+        chosen = await CHOSEN.named(connection, fids=[*fids[:4], f"{9:032x}"], since=NOW_US + 1000)
+        none = await CHOSEN.named(connection, fids=[], since=0)
+        await connection.execute(sa.delete(feedback))
+        rows = [(row.fid, row.comment, row.joined, row.copied, row.tags, row.record_id, *row) for row in chosen]
+        return marked, rows, list(none)
+
+    straight, other = await store._db.transact(work), await _written(store, work)
+    assert straight == other
+    assert straight[0] == [4, 0, 0]
+    assert [row[:5] for row in straight[1]] == [
+        (fids[1], f"a{fids[1]}", True, True, {"n": "1"}),
+        (fids[2], f"a{fids[2]}", True, True, {"n": "2"}),
+        (fids[3], None, False, True, {"n": "3"}),
+    ]
+    assert straight[2] == []
+
+
+async def store_votes(connection: Any, votes: Sequence[NewVote]) -> None:
+    await insert_all(connection, feedback, [_row(one, None, one.alias_hash, one.trust) for one in votes])
 
 
 async def test_a_kept_statement_does_the_same_straight_and_through_sqlalchemy(store: Store) -> None:

@@ -7,7 +7,8 @@ executes it, as any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,10 +47,12 @@ class Given:
         """A value of that column."""
         return sa.bindparam(name, type_=column.type)
 
-    def among(self, name: str, column: sa.Column[int]) -> sa.ColumnElement[bool]:
-        """`column`, of whole numbers, is one of many."""
+    def among(self, name: str, column: sa.Column[Any]) -> sa.ColumnElement[bool]:
+        """`column` is one of many."""
         if self._postgresql:
             return column == sa.any_(sa.bindparam(name, type_=postgresql.ARRAY(column.type)))
+        if not isinstance(column.type, sa.Integer):
+            return column.in_(sa.bindparam(name, type_=column.type, expanding=True))
         numbers = sa.func.json_each(sa.bindparam(name, type_=_Numbers)).table_valued("value")
         return column.in_(sa.select(numbers.c.value))
 
@@ -64,15 +67,27 @@ class _Compiled:
     text: str
     parameters: tuple[tuple[str, _Convert | None], ...]
     """In order: name, and what makes of the value what the driver takes."""
+    lists: frozenset[str]
+    """Parameters of which each value is one of the driver's."""
     constants: Mapping[str, Any]
     """Parameters that the statement has itself."""
     results: tuple[tuple[int, _Convert], ...]
     """Place of a column whose values are other ones for the driver, and what makes them ours."""
+    row: Callable[[Iterable[Any]], Any]
+    """Makes a row whose values have the names of their columns."""
 
-    def bound(self, values: Mapping[str, Any]) -> list[Any]:
-        """The parameters as the driver takes them."""
+    def sent(self, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """Text and parameters as the driver takes them."""
         given = {**self.constants, **values}
-        return [given[name] if bind is None else bind(given[name]) for name, bind in self.parameters]
+        text, bound = self.text, []
+        for name, bind in self.parameters:
+            value = given[name]
+            if name not in self.lists:
+                bound.append(value if bind is None else bind(value))
+                continue
+            text = text.replace(f"__[POSTCOMPILE_{name}]", ",".join("?" * len(value)))
+            bound += value if bind is None else map(bind, value)
+        return text, bound
 
 
 class KeptStatement:
@@ -88,7 +103,7 @@ class KeptStatement:
         if (driver := at_hand(connection)) is None:
             return (await connection.execute(self._statement(connection.dialect), values)).all()
         compiled = self._for_driver(connection.dialect)
-        rows = driver.rows(compiled.text, compiled.bound(values))
+        rows = driver.rows(*compiled.sent(values))
         if not rows or not compiled.results:
             return rows
         ours = [list(row) for row in rows]
@@ -97,12 +112,29 @@ class KeptStatement:
                 row[at] = convert(row[at])
         return ours
 
+    async def named(self, connection: AsyncConnection, **values: Any) -> Sequence[Any]:
+        """The same rows, whose values have the names of their columns, too."""
+        rows = await self.rows(connection, **values)
+        if at_hand(connection) is None:
+            return rows
+        return list(map(self._for_driver(connection.dialect).row, rows))
+
     async def changed(self, connection: AsyncConnection, **values: Any) -> int:
         """How many rows an update has changed."""
         if (driver := at_hand(connection)) is None:
             return (await connection.execute(self._statement(connection.dialect), values)).rowcount
         compiled = self._for_driver(connection.dialect)
-        return driver.changed(compiled.text, compiled.bound(values))
+        return driver.changed(*compiled.sent(values))
+
+    async def change_all(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute an update for each of these rows of values; none of them is a list."""
+        if not rows:
+            return
+        if (driver := at_hand(connection)) is None:
+            await connection.execute(self._statement(connection.dialect), rows)
+            return
+        compiled = self._for_driver(connection.dialect)
+        driver.change_all(compiled.text, [compiled.sent(row)[1] for row in rows])
 
     def _statement(self, dialect: Dialect) -> Statement:
         if (made := self._statements.get(dialect.name)) is None:
@@ -124,9 +156,12 @@ def _compile(statement: Statement, dialect: Dialect) -> _Compiled:
     reads = (
         (at, column.type.dialect_impl(dialect).result_processor(dialect, None)) for at, column in enumerate(columns)
     )
+    row: Any = namedtuple("Row", [column.name for column in columns], rename=True)  # type: ignore[misc]
     return _Compiled(
         text=str(compiled),
         parameters=tuple((name, binds[name]) for name in compiled.positiontup or ()),
+        lists=frozenset(name for name, parameter in compiled.binds.items() if parameter.expanding),
         constants={name: parameter.value for name, parameter in compiled.binds.items() if not parameter.required},
         results=tuple((at, read) for at, read in reads if read is not None),
+        row=row._make,
     )

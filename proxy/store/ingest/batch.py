@@ -8,18 +8,19 @@ too. A batch, a record or a vote that was applied before changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.kinds import TASK
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import Columns, insert_all, insert_new, known
 from proxy.store.engine.kept import KeptStatement
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest import conversations, external, judgements, namesakes, signals, statistics, votes
 from proxy.store.ingest.answers import insert_answers
+from proxy.store.ingest.beside import alias_columns, alias_hashes, score_rows
 from proxy.store.ingest.bodies import Block, BodyCodec
 from proxy.store.ingest.deltas import Arrival, Placed, counted
 from proxy.store.ingest.facts import RecordFacts, Recount, Rejudged, Signalled, flags_of
@@ -29,7 +30,7 @@ from proxy.store.ingest.spools import advance
 from proxy.store.ingest.tags import names_of
 from proxy.store.tables import partitions
 from proxy.store.tables.columns import columns_to_insert
-from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
+from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us
 from proxy.store.tables.schema import aliases, bodies, deleted_users, records, scores
 from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewAnswer, NewRecord, NewVote, RecordFlag
 
@@ -50,6 +51,7 @@ _TAKEN: Final = KeptStatement(
     )
 )
 """With the range, which says in which of PostgreSQL's partitions they are."""
+_id_of, _user_of = attrgetter("id"), attrgetter("user_hash")
 
 
 class UnconfirmedError(StoreAwayError):
@@ -81,7 +83,7 @@ class Ingest:
         UnconfirmedError where the connection was lost while it was committed: the position tells whether it was.
         """
         incoming = sorted({record.id: record for record in batch.records}.values(), key=lambda record: record.id)
-        await partitions.ensure(self._db, {day_of(record.id) for record in incoming})
+        await partitions.ensure(self._db, (day_of(record.id) for record in incoming))
         await self._codec.prepare((record.user_hash, record.body) for record in incoming if record.body is not None)
         blocks = await self._codec.encode(_bodies(incoming))
         applied: Applied | None = None
@@ -145,7 +147,7 @@ async def _apply(
     wanted = await _without_deleted_users(connection, unknown)
     if len(wanted) < len(incoming):
         blocks = await codec.encode(_bodies(wanted))
-    flags = [flags_of(record) for record in wanted]
+    flags = list(map(flags_of, wanted))
     await _insert(connection, wanted, flags, await _insert_bodies(connection, blocks))
     answers = await _answers_kept(connection, batch.answers)
     await insert_answers(connection, answers)
@@ -153,17 +155,18 @@ async def _apply(
     await keep_fetched(connection, batch.fetched_from, batch.fetched)
     incoming_votes = await _votes_kept(connection, batch.votes)
     externals = [vote.external for vote in incoming_votes if vote.external is not None]
-    if any(record.experiment_id is not None for record in wanted) or any(vote.whole for vote in incoming_votes):
+    tested = [record for record in wanted if record.experiment_id is not None]
+    if tested or any(vote.whole for vote in incoming_votes):
         await conversations.hold(connection)
     await external.hold(connection, externals)
     voted = await votes.add(connection, incoming_votes, wanted)
-    signalled = await signals.revealed(connection, wanted)
-    moved = await conversations.moved(connection, wanted, voted.whole)
+    signalled = await signals.revealed(connection, tested)
+    moved = await conversations.moved(connection, tested, voted.whole)
     if len(wanted) < len(unknown):
         kept = {record.id for record in wanted}
         refused = [record for record in unknown if record.id not in kept]
         await forget_parked(
-            connection, refused, [hashed for r in refused for hashed in (alias_hash(r.id), *_alias_hashes(r))]
+            connection, refused, [hashed for r in refused for hashed in (alias_hash(r.id), *alias_hashes(r))]
         )
     arrivals = list(zip(wanted, flags, strict=True))
     await _count(connection, arrivals, voted.recounts, signalled=signalled, moved=moved)
@@ -187,7 +190,7 @@ async def _unknown(connection: AsyncConnection, incoming: Sequence[NewRecord]) -
 
 async def _without_deleted_users(connection: AsyncConnection, new: list[NewRecord]) -> list[NewRecord]:
     """Leave out what a user said before they were deleted: it was still in a spool at that time."""
-    gone = await _gone(connection, (record.user_hash for record in new))
+    gone = await _gone(connection, map(_user_of, new))
     if not gone:
         return new
     return [r for r in new if r.user_hash not in gone or id_time_us(r.id) > gone[r.user_hash]]
@@ -207,7 +210,8 @@ async def _votes_kept(connection: AsyncConnection, votes: Sequence[NewVote]) -> 
 
 async def _gone(connection: AsyncConnection, users: Iterable[int | None]) -> dict[int | None, int]:
     """Those of the users who were deleted, and when."""
-    named = {user for user in users if user is not None}
+    named = set(users)
+    named.discard(None)
     if not named:
         return {}
     return dict(await _DELETED.rows(connection, users=list(named)))
@@ -247,21 +251,10 @@ async def _insert(
     flags: Sequence[RecordFlag],
     places: Mapping[str, int],
 ) -> None:
-    columns = columns_to_insert(new, flags, [places.get(record.id) for record in new])
+    columns = columns_to_insert(new, flags, list(map(places.get, map(_id_of, new))))
     await insert_all(connection, records, _without_empty(columns))
-    named = [(hashed, record.id) for record in new for hashed in _alias_hashes(record)]
-    hashes, ids = [hashed for hashed, _ in named], [record_id for _, record_id in named]
-    await insert_new(connection, aliases, {"hash": hashes, "id": ids})
-    await insert_new(
-        connection,
-        scores,
-        [
-            {"record_id": record.id, "scorer": scorer, "score": score}
-            for record in new
-            for scorer, score in record.scores.items()
-            if scorer != record.quality_source  # that one is in the record's own row
-        ],
-    )
+    await insert_new(connection, aliases, alias_columns(new))
+    await insert_new(connection, scores, score_rows(new))
 
 
 def _without_empty(columns: Columns) -> Columns:
@@ -274,12 +267,6 @@ def _without_empty(columns: Columns) -> Columns:
     }
 
 
-def _alias_hashes(record: NewRecord) -> list[int]:
-    """A UI's message id stands for a turn, and its title and its tags carry the same one: votes are for the answer."""
-    hashed = task_alias_hash if record.kind == TASK.name else alias_hash
-    return [hashed(alias) for alias in record.aliases]
-
-
 async def _count(
     connection: AsyncConnection,
     arrivals: Sequence[Arrival],
@@ -290,12 +277,13 @@ async def _count(
     moved: Sequence[Placed] = (),
 ) -> None:
     """The sums, which others update too: last, so that their rows are locked for a moment only."""
-    counting = [RecordFacts.of(record) for record, _ in arrivals if record.tags and record.experiment_id is not None]
+    tested = [record for record, _ in arrivals if record.experiment_id is not None]
+    counting = [RecordFacts.of(record) for record in tested if record.tags]
     counting += [shown.record for shown in signalled]
     counting += [vote.record for vote in moved]
     counting += [change.record for change in recounts]
     counting += [one.record for one in judged]
-    met = {record.experiment_id for record, _ in arrivals} | {facts.experiment_id for facts in counting}
+    met = {record.experiment_id for record in tested} | {facts.experiment_id for facts in counting}
     terms = await statistics.terms_of(connection, (known for known in met if known is not None))
     names = await names_of(connection, counting)
     deltas = counted(arrivals, recounts, terms, judged, names, signalled=signalled, moved=moved)

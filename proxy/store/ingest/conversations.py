@@ -24,6 +24,7 @@ from policies.ballots import BallotTrust
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, pairs, upsert
+from proxy.store.engine.kept import KeptStatement
 from proxy.store.ingest.chains import Talk, joined_up
 from proxy.store.ingest.deltas import Placed
 from proxy.store.ingest.facts import RecordFacts
@@ -38,6 +39,7 @@ _LATEST: Final = 2000
 _LOCK: Final = 7_161_902
 """Of PostgreSQL's advisory locks."""
 _BEGUN: Final = tuple(int(outcome) for outcome in (Outcome.OK, Outcome.CLIENT_DISCONNECT, Outcome.TRUNCATED))
+_ANY: Final = KeptStatement(lambda _: sa.select(conversation_votes.c.fid).limit(1))
 _Vote = tuple[str, int | None]
 """When it was given, as its `fid` says, and 1, 0, -1 or None: taken back."""
 
@@ -127,7 +129,7 @@ async def _rows(
     """The rows that there are of these conversations, and of those that the new records are in."""
     wanted = {*given, *renamed, *renamed.values()}
     wanted |= {talk for record in new if record.experiment_id is not None and (talk := Talk.of(record)) is not None}
-    if not wanted or (await connection.execute(sa.select(conversation_votes.c.fid).limit(1))).first() is None:
+    if not wanted or not await _ANY.rows(connection):
         return {}
     stored = {talk.stored: talk for talk in wanted}
     joined, user, key = pairs(connection, sorted(stored))

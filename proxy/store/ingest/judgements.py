@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.store.ingest.facts import Rejudged, VoteSummary
-from proxy.store.ingest.votes import grouped, lock_records
-from proxy.store.tables.schema import feedback, records
+from proxy.store.ingest.votes import lock_records, votes_on
+from proxy.store.tables.schema import records
 
 __all__ = ["keep", "refuse_unless_scores"]
 
@@ -36,7 +36,7 @@ async def keep(connection: AsyncConnection, scores: Mapping[str, float | None]) 
     for start in range(0, len(ids), _CHUNK):
         found = await lock_records(connection, ids[start : start + _CHUNK])
         other = {key: record for key, record in found.items() if record.judged != scores[key]}
-        votes = await grouped(connection, feedback, feedback.c.record_id, list(other))
+        votes = await votes_on(connection, list(other))
         for key, record in sorted(other.items()):
             cast = VoteSummary.on(record, (vote for vote in votes[key] if vote.joined))
             changed.append(Rejudged(record, cast, scores[key]))

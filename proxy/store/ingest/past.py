@@ -16,12 +16,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.estimates import Vector
 from policies.past import PastChange, PastMoments, PastTotals, PastVector, past_gain
-from proxy.store.engine.dialect import any_of
+from proxy.store.engine.kept import KeptStatement
 from proxy.store.tables.schema import PAST_TOTALS, arm_stats, user_past
 
 __all__ = ["Moved", "forget_past", "is_complete", "past_after", "pasts_of", "totals_of_past"]
 
 _CHUNK: Final = 500
+_PASTS: Final = KeptStatement(
+    lambda given: sa.select(user_past).where(
+        user_past.c.experiment_id == given.value("experiment", user_past.c.experiment_id),
+        given.among("units", user_past.c.user_key),
+    )
+)
+_COMPLETE: Final = KeptStatement(
+    lambda given: (
+        sa.select(arm_stats.c.arm)
+        .where(
+            arm_stats.c.experiment_id == given.value("experiment", arm_stats.c.experiment_id),
+            arm_stats.c.past.is_not(None),
+        )
+        .limit(1)
+    )
+)
 
 
 Moved: TypeAlias = Mapping[int, tuple[Vector | None, Vector | None]]
@@ -43,8 +59,7 @@ async def past_after(
 
 async def is_complete(connection: AsyncConnection, experiment_id: int) -> bool:
     """Whether `user_past` has all that there is to know for this experiment."""
-    mine = sa.select(arm_stats.c.arm).where(arm_stats.c.experiment_id == experiment_id, arm_stats.c.past.is_not(None))
-    return (await connection.execute(mine.limit(1))).first() is not None
+    return bool(await _COMPLETE.rows(connection, experiment=experiment_id))
 
 
 async def pasts_of(
@@ -55,10 +70,7 @@ async def pasts_of(
     wanted = sorted(set(keys))
     for start in range(0, len(wanted), _CHUNK):
         chunk = wanted[start : start + _CHUNK]
-        query = sa.select(user_past).where(
-            user_past.c.experiment_id == experiment_id, any_of(connection, user_past.c.user_key, chunk)
-        )
-        for row in await connection.execute(query):
+        for row in await _PASTS.named(connection, experiment=experiment_id, units=chunk):
             found[row.user_key] = totals_of_past(row).vector(icc)
     return found
 

@@ -8,7 +8,6 @@ are kept in the same way, in tables of their own, and those of the users' past w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.estimates import DEFAULT_ICC, Moments, UserTotals, Vector, moments_gain
 from policies.records import Arm
-from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
+from proxy.store.engine.dialect import for_update, insert_new, upsert
+from proxy.store.engine.kept import Given, KeptStatement
 from proxy.store.ingest.deltas import Deltas, ExperimentKey, TagKey
 from proxy.store.ingest.facts import Terms, Totals
 from proxy.store.ingest.past import Moved, forget_past, past_after
@@ -37,26 +37,65 @@ __all__ = ["count_users", "forget_user", "terms_of", "totals_of"]
 _CHUNK: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
 class _Books:
     """Where sums are kept: of users, and of their arms."""
 
-    users: sa.Table
-    arms: sa.Table
-    key: tuple[str, ...]
-    """What tells one arm from another."""
+    def __init__(self, users: sa.Table, arms: sa.Table, *key: str) -> None:
+        """`key`: what tells one arm from another."""
+        self.users: Final = users
+        self.arms: Final = arms
+        self.key: Final = key
+        self.totals: Final = KeptStatement(self._totals)
+        """Keys and totals of some users of an arm; their rows are locked."""
+        self.arm: Final = KeptStatement(self._arm)
+        """What is known of an arm (`written`); its row is locked."""
+        self.write: Final = KeptStatement(self._write)
+
+    @property
+    def written(self) -> list[sa.Column[Any]]:
+        """The columns of an arm that are no key."""
+        return [column for column in self.arms.columns if column.name not in self.key]
+
+    def _totals(self, given: Given) -> sa.Select[Any]:
+        wanted = self.users.c.user_key
+        columns = [wanted, *(self.users.c[name] for name in USER_TOTALS)]
+        query = sa.select(*columns).where(*self._mine(given, self.users), given.among("user_keys", wanted))
+        return query.order_by(wanted).with_for_update()
+
+    def _arm(self, given: Given) -> sa.Select[Any]:
+        return sa.select(*self.written).where(*self._mine(given, self.arms)).with_for_update()
+
+    def _write(self, given: Given) -> sa.Update:
+        values = {column.name: given.value(f"new_{column.name}", column) for column in self.written}
+        return sa.update(self.arms).where(*self._mine(given, self.arms)).values(values)
+
+    def _mine(self, given: Given, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+        return [table.c[name] == given.value(f"key_{name}", table.c[name]) for name in self.key]
 
     def row_of(self, key: ExperimentKey | TagKey) -> dict[str, Any]:
         """The columns of the key."""
         return dict(zip(self.key, key, strict=True)) | {"arm": int(key[2])}
+
+    def mine(self, key: ExperimentKey | TagKey) -> dict[str, Any]:
+        """The key for the statements here, to which SQLAlchemy lets nothing be called as a column that is set."""
+        return {f"key_{name}": value for name, value in self.row_of(key).items()}
 
     def key_of(self, row: Any) -> Any:
         """The key, from a row of either table."""
         return tuple(Arm(row.arm) if name == "arm" else getattr(row, name) for name in self.key)
 
 
-_ARMS: Final = _Books(user_stats, arm_table, ("experiment_id", "epoch", "arm"))
-_TAGS: Final = _Books(tag_users, tag_arms, ("experiment_id", "epoch", "arm", "tag"))
+_ARMS: Final = _Books(user_stats, arm_table, "experiment_id", "epoch", "arm")
+_TAGS: Final = _Books(tag_users, tag_arms, "experiment_id", "epoch", "arm", "tag")
+_FROZEN: Final = KeptStatement(
+    lambda given: sa.select(experiments.c.id, experiments.c.frozen).where(given.among("ids", experiments.c.id))
+)
+_CLAIMED: Final = KeptStatement(
+    lambda given: sa.select(claimed_users.c.user_key).where(
+        *(claimed_users.c[name] == given.value(name, claimed_users.c[name]) for name in _ARMS.key),
+        given.among("users", claimed_users.c.user_key),
+    )
+)
 
 
 async def terms_of(connection: AsyncConnection, experiment_ids: Iterable[int]) -> dict[int, Terms]:
@@ -64,10 +103,8 @@ async def terms_of(connection: AsyncConnection, experiment_ids: Iterable[int]) -
     wanted = set(experiment_ids)
     if not wanted:
         return {}
-    rows = await connection.execute(
-        sa.select(experiments.c.id, experiments.c.frozen).where(experiments.c.id.in_(wanted))
-    )
-    return {row.id: Terms.of(row.frozen) for row in rows}
+    rows = await _FROZEN.rows(connection, ids=sorted(wanted))
+    return {experiment_id: Terms.of(frozen) for experiment_id, frozen in rows}
 
 
 async def count_users(connection: AsyncConnection, deltas: Deltas, terms: Mapping[int, Terms]) -> None:
@@ -172,13 +209,8 @@ async def _lock_users(
     table = books.users
     if connection.dialect.name == "postgresql":
         await insert_new(connection, table, [_row(books, key, user_key, UserTotals()) for user_key in keys])
-    mine = [table.c[name] == value for name, value in books.row_of(key).items()]
-    query = sa.select(table).where(*mine, any_of(connection, table.c.user_key, keys))
-    rows = await connection.execute(for_update(connection, query.order_by(table.c.user_key)))
-    names = table.columns.keys()
-    who, first = names.index("user_key"), names.index(USER_TOTALS[0])
-    behind = first + len(USER_TOTALS)  # by place: by name it is a tenth of what a batch costs
-    totals = ((row[who], UserTotals(n=row[first:behind:2], s=row[first + 1 : behind : 2])) for row in rows)
+    rows = await books.totals.rows(connection, **books.mine(key), user_keys=keys)
+    totals = ((row[0], UserTotals(n=row[1::2], s=row[2::2])) for row in rows)
     return {user_key: known for user_key, known in totals if any(known.n)}
 
 
@@ -195,43 +227,47 @@ async def _add_to_arm(
 ) -> None:
     """Its row is locked while the claimed users that are new to it are told from the others, and the past of the units
     that have `moved` is looked up (None: it is not used)."""
-    row = _ARMS.row_of(key)
-    await insert_new(connection, arm_table, [{**row, "requests": 0, "moments": Moments().to_bytes()}])
-    where = sa.and_(*(arm_table.c[name] == value for name, value in row.items()))
-    found = (await connection.execute(for_update(connection, sa.select(arm_table).where(where)))).one()
-    moments = Moments.from_bytes(found.moments) + change
-    values: dict[str, Any] = {
-        "requests": found.requests + requests,
-        "moments": moments.to_bytes(),
-        "clusters": found.clusters + clusters,
-    }
+    known = await _locked(connection, _ARMS, key)
     if claimed:
-        values["claimed_users"] = found.claimed_users + await _note_claimed(connection, row, claimed)
+        known["claimed_users"] += await _note_claimed(connection, _ARMS.row_of(key), claimed)
     if moved is not None:
-        values["past"] = await past_after(connection, key[0], found.past, moved, icc)
-    await connection.execute(sa.update(arm_table).where(where).values(values))
+        known["past"] = await past_after(connection, key[0], known["past"], moved, icc)
+    known["clusters"] += clusters
+    await _add(connection, _ARMS, key, known, requests, change)
 
 
 async def _add_to_tag(connection: AsyncConnection, key: TagKey, requests: int, change: Moments) -> None:
-    row = _TAGS.row_of(key)
-    await insert_new(connection, tag_arms, [{**row, "requests": 0, "moments": Moments().to_bytes()}])
-    where = sa.and_(*(tag_arms.c[name] == value for name, value in row.items()))
-    found = (await connection.execute(for_update(connection, sa.select(tag_arms).where(where)))).one()
-    values = {
-        "requests": found.requests + requests,
-        "moments": (Moments.from_bytes(found.moments) + change).to_bytes(),
-    }
-    await connection.execute(sa.update(tag_arms).where(where).values(values))
+    await _add(connection, _TAGS, key, await _locked(connection, _TAGS, key), requests, change)
+
+
+async def _locked(connection: AsyncConnection, books: _Books, key: ExperimentKey | TagKey) -> dict[str, Any]:
+    """What is known of an arm, by column. Its row is locked; there is one from now on."""
+    nothing = {"requests": 0, "moments": Moments().to_bytes()}
+    await insert_new(connection, books.arms, [books.row_of(key) | nothing])
+    [found] = await books.arm.rows(connection, **books.mine(key))
+    return dict(zip((column.name for column in books.written), found, strict=True))
+
+
+async def _add(
+    connection: AsyncConnection,
+    books: _Books,
+    key: ExperimentKey | TagKey,
+    known: Mapping[str, Any],
+    requests: int,
+    change: Moments,
+) -> None:
+    """Write what is known of an arm, with these requests and this change of its moments."""
+    moments = (Moments.from_bytes(known["moments"]) + change).to_bytes()
+    after = {**known, "requests": known["requests"] + requests, "moments": moments}
+    await books.write.changed(connection, **books.mine(key), **{f"new_{name}": n for name, n in after.items()})
 
 
 async def _note_claimed(connection: AsyncConnection, arm: Mapping[str, int], users: Sequence[int]) -> int:
     """Write down that these users were seen in the arm; returns how many had not been."""
-    mine = [claimed_users.c[name] == value for name, value in arm.items()]
     new = 0
     for start in range(0, len(users), _CHUNK):
         chunk = users[start : start + _CHUNK]
-        query = sa.select(claimed_users.c.user_key).where(*mine, any_of(connection, claimed_users.c.user_key, chunk))
-        known = set(await connection.scalars(query))
+        known = {row[0] for row in await _CLAIMED.rows(connection, **arm, users=chunk)}
         rows = [{**arm, "user_key": user_key} for user_key in chunk if user_key not in known]
         await insert_new(connection, claimed_users, rows)
         new += len(rows)

@@ -17,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.store.engine.dialect import any_of
+from proxy.store.engine.kept import KeptStatement
 from proxy.store.ingest.facts import RecordFacts
 from proxy.store.tables.schema import tag_arms, tag_users
 
@@ -30,6 +30,20 @@ MOST_OF_ONE: Final = 10
 OTHER: Final = "other"
 """The value that stands for all others of its name."""
 _CHUNK: Final = 500
+_KNOWN: Final = KeptStatement(
+    lambda given: (
+        sa.select(tag_arms.c.experiment_id, tag_arms.c.tag)
+        .where(given.among("experiments", tag_arms.c.experiment_id))
+        .distinct()
+    )
+)
+_OF_UNITS: Final = KeptStatement(
+    lambda given: (
+        sa.select(tag_users.c.experiment_id, tag_users.c.user_key, tag_users.c.tag)
+        .where(given.among("experiments", tag_users.c.experiment_id), given.among("units", tag_users.c.user_key))
+        .distinct()
+    )
+)
 
 
 class TagNames:
@@ -79,14 +93,12 @@ async def names_of(connection: AsyncConnection, counting: Iterable[RecordFacts])
     tagged = [record for record in counting if record.tags and record.experiment_id is not None]
     if not tagged:
         return None
-    experiments = {record.experiment_id for record in tagged}
-    query = sa.select(tag_arms.c.experiment_id, tag_arms.c.tag).where(tag_arms.c.experiment_id.in_(experiments))
-    known = [(row.experiment_id, row.tag) for row in await connection.execute(query.distinct())]
+    experiments = {record.experiment_id for record in tagged if record.experiment_id is not None}
+    known = [(row[0], row[1]) for row in await _KNOWN.rows(connection, experiments=sorted(experiments))]
     units = sorted({record.unit for record in tagged})
     of_units: list[tuple[int, int, str]] = []
     for start in range(0, len(units), _CHUNK):
-        mine = any_of(connection, tag_users.c.user_key, units[start : start + _CHUNK])
-        columns = sa.select(tag_users.c.experiment_id, tag_users.c.user_key, tag_users.c.tag)
-        rows = await connection.execute(columns.where(tag_users.c.experiment_id.in_(experiments), mine).distinct())
-        of_units += [(row.experiment_id, row.user_key, row.tag) for row in rows]
+        some = units[start : start + _CHUNK]
+        rows = await _OF_UNITS.rows(connection, experiments=sorted(experiments), units=some)
+        of_units += [(row[0], row[1], row[2]) for row in rows]
     return TagNames(known, of_units)

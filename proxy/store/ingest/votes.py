@@ -36,11 +36,12 @@ __all__ = [
     "add",
     "facts_of_row",
     "find_arrived",
-    "grouped",
     "join_arrived",
     "lock_records",
     "own_scores",
     "preferred",
+    "scores_of",
+    "votes_on",
 ]
 
 BY_PEOPLE: Final = "feedback"
@@ -50,6 +51,21 @@ _PREFERENCE: Final = (BY_PEOPLE, "pointer", "judge")
 FACTS: Final = tuple(records.c[name] for name in RecordFacts._fields)
 _PARKED: Final = feedback.c.joined.is_(sa.false())
 _SOME_PARKED: Final = KeptStatement(lambda _: sa.select(feedback.c.fid).where(_PARKED).limit(1))
+_STORED: Final = KeptStatement(lambda given: sa.select(feedback.c.fid).where(given.among("fids", feedback.c.fid)))
+_VOTES_ON: Final = KeptStatement(lambda given: sa.select(feedback).where(given.among("ids", feedback.c.record_id)))
+_SCORES_OF: Final = KeptStatement(lambda given: sa.select(scores).where(given.among("ids", scores.c.record_id)))
+_COUNTED: Final = KeptStatement(
+    lambda given: (
+        sa.update(records)
+        .where(records.c.id == given.value("key", records.c.id))
+        .values(
+            {name: given.value(f"new_{name}", records.c[name]) for name in ("feedback", "quality", "quality_source")}
+        )
+    )
+)
+_JOINED: Final = KeptStatement(
+    lambda given: sa.update(feedback).where(given.among("fids", feedback.c.fid)).values(joined=True)
+)
 
 
 class Whole(NamedTuple):
@@ -193,9 +209,7 @@ async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _
     if not incoming:
         return _Fresh()
     votes = {vote.fid: vote for vote in incoming}
-    known = set(
-        await connection.scalars(sa.select(feedback.c.fid).where(any_of(connection, feedback.c.fid, list(votes))))
-    )
+    known = {row[0] for row in await _STORED.rows(connection, fids=list(votes))}
     fresh, stored = await external.placed(connection, [vote for fid, vote in votes.items() if fid not in known])
     hashes = {vote.fid: vote.alias_hash for vote in fresh if vote.alias_hash is not None}
     lists = namesakes.lists_of(fresh)
@@ -318,8 +332,7 @@ async def _join(
     facts |= await lock_records(connection, sorted(targets - facts.keys()))
     if not facts:
         return (), (), ()
-    votes = await grouped(connection, feedback, feedback.c.record_id, list(facts))
-    kept = await grouped(connection, scores, scores.c.record_id, list(facts))
+    votes, kept = await votes_on(connection, list(facts)), await scores_of(connection, list(facts))
     recounts = tuple(_recount(facts[key], votes[key], kept[key]) for key in sorted(facts))
     await _write(connection, recounts)
     await words.erase(connection, votes.values())
@@ -370,26 +383,23 @@ def _rank(scorer: str) -> tuple[int, str]:
 
 
 async def _write(connection: AsyncConnection, recounts: Sequence[Recount]) -> None:
-    update = sa.update(records).where(records.c.id == sa.bindparam("key"))
-    await connection.execute(
-        update.values({name: sa.bindparam(f"new_{name}") for name in ("feedback", "quality", "quality_source")}),
-        [
-            {
-                "key": change.record.id,
-                "new_feedback": change.after.mean,
-                "new_quality": change.quality,
-                "new_quality_source": change.quality_source,
-            }
-            for change in recounts
-        ],
-    )
-    several = [change for change in recounts if len(change.scores) > 1]
     rows = [
+        {
+            "key": change.record.id,
+            "new_feedback": change.after.mean,
+            "new_quality": change.quality,
+            "new_quality_source": change.quality_source,
+        }
+        for change in recounts
+    ]
+    await _COUNTED.change_all(connection, rows)
+    several = [change for change in recounts if len(change.scores) > 1]
+    given = [
         {"record_id": change.record.id, "scorer": scorer, "score": score}
         for change in several
         for scorer, score in change.scores.items()
     ]
-    await upsert(connection, scores, rows)
+    await upsert(connection, scores, given)
     withdrawn = [c.record.id for c in recounts if c.before.score is not None and c.after.score is None]
     if withdrawn:
         await connection.execute(
@@ -399,17 +409,25 @@ async def _write(connection: AsyncConnection, recounts: Sequence[Recount]) -> No
 
 async def _mark(connection: AsyncConnection, counted: list[str]) -> None:
     """Those that were counted, and no others: another host may have parked one for the same record meanwhile."""
-    await connection.execute(sa.update(feedback).where(any_of(connection, feedback.c.fid, counted)).values(joined=True))
+    if counted:
+        await _JOINED.changed(connection, fids=counted)
 
 
-async def grouped(
-    connection: AsyncConnection, table: sa.Table, key: sa.ColumnElement[str], ids: list[str]
+async def votes_on(connection: AsyncConnection, ids: Sequence[str]) -> defaultdict[str, list[Any]]:
+    """Rows of `feedback` by the record that they are on."""
+    return await _grouped(connection, _VOTES_ON, ids)
+
+
+async def scores_of(connection: AsyncConnection, ids: Sequence[str]) -> defaultdict[str, list[Any]]:
+    """Rows of `scores` by record."""
+    return await _grouped(connection, _SCORES_OF, ids)
+
+
+async def _grouped(
+    connection: AsyncConnection, statement: KeptStatement, ids: Sequence[str]
 ) -> defaultdict[str, list[Any]]:
-    """Rows of `table` by the record they hang on."""
     groups: defaultdict[str, list[Any]] = defaultdict(list)
-    if not ids:
-        return groups
-    for row in await connection.execute(sa.select(table).where(any_of(connection, key, ids))):
+    for row in await statement.named(connection, ids=ids) if ids else ():
         groups[row.record_id].append(row)
     return groups
 

@@ -20,9 +20,9 @@ from policies.records import Outcome
 from proxy.store.engine.database import Database
 from proxy.store.ingest.facts import RecordFacts, VoteSummary
 from proxy.store.ingest.past import totals_of_past
-from proxy.store.ingest.votes import BY_PEOPLE, FACTS, facts_of_row, grouped, own_scores, preferred
+from proxy.store.ingest.votes import BY_PEOPLE, FACTS, facts_of_row, own_scores, preferred, scores_of, votes_on
 from proxy.store.tables.keys import HOUR_US, id_floor
-from proxy.store.tables.schema import PAST_TOTALS, feedback, records, scores
+from proxy.store.tables.schema import PAST_TOTALS, records
 from proxy.store.tables.values import RecordFlag
 
 __all__ = ["UNIT", "Stretch", "measured", "pasts", "said"]
@@ -88,8 +88,8 @@ async def said(db: Database, stretch: Stretch, window: tuple[str, str]) -> Async
         async with db.read() as connection:
             rows = (await connection.execute(page if not rows else page.where(records.c.id > rows[-1].id))).all()
             ids = [row.id for row in rows]
-            votes = await grouped(connection, feedback, feedback.c.record_id, ids)
-            kept = await grouped(connection, scores, scores.c.record_id, ids)
+            votes = await votes_on(connection, ids)
+            kept = await scores_of(connection, ids)
         found: defaultdict[int, PastTotals] = defaultdict(PastTotals)
         for row in rows:
             record = facts_of_row(row)

@@ -32,10 +32,10 @@ from proxy.store.ingest.facts import (
     count_score,
     count_votes,
 )
-from proxy.store.ingest.votes import BY_PEOPLE, FACTS, facts_of_row, grouped, own_scores, preferred
+from proxy.store.ingest.votes import BY_PEOPLE, FACTS, facts_of_row, own_scores, preferred, scores_of, votes_on
 from proxy.store.tables.keys import HOUR_US, id_floor, id_time_us
 from proxy.store.tables.partitions import DAYS_AT_ONCE
-from proxy.store.tables.schema import conversation_votes, feedback, records, scores
+from proxy.store.tables.schema import conversation_votes, feedback, records
 
 __all__ = ["Epoch", "EpochReplay"]
 
@@ -216,7 +216,7 @@ class EpochReplay:
             async with self._db.read() as connection:
                 rows = (await connection.execute(query.where(records.c.id > first, records.c.id < before))).all()
                 by_people = [row.id for row in rows if row.quality_source == BY_PEOPLE]
-                kept = await grouped(connection, scores, scores.c.record_id, by_people)
+                kept = await scores_of(connection, by_people)
             for row in rows:
                 yield _Event(id_time_us(row.id), _as_it_came(facts_of_row(row), kept[row.id]))
             first = rows[-1].id if len(rows) == self._chunk else before
@@ -232,8 +232,8 @@ class EpochReplay:
             async with self._db.read() as connection:
                 rows = (await connection.execute(query.where(feedback.c.fid > after))).all()
                 found = await self._find({row.record_id for row in rows}, connection)
-                said = await grouped(connection, feedback, feedback.c.record_id, list(found))
-                kept = await grouped(connection, scores, scores.c.record_id, list(found))
+                said = await votes_on(connection, list(found))
+                kept = await scores_of(connection, list(found))
             for row in rows:
                 if row.record_id in found:
                     record = _as_it_came(found[row.record_id], kept[row.record_id])

@@ -156,7 +156,8 @@ class NewRecord:
     @property
     def fallback(self) -> bool:
         """The champion answered for another arm."""
-        return self.flags.value & _FALLBACK != 0
+        bits: int = self.flags._value_  # `value` takes a function's call
+        return bits & _FALLBACK != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,8 +58,9 @@ async def create(database: Database, days: Iterable[int]) -> None:
 
 async def ensure(database: Database, days: Iterable[int]) -> None:
     """Like `create`, but remembers what is there: cheap before every batch."""
-    missing = set(days) - database.known_days
-    if missing and database.dialect == "postgresql":
+    if database.dialect != "postgresql":
+        return
+    if missing := set(days) - database.known_days:
         await create(database, missing)
         database.known_days |= missing
 
