@@ -14,24 +14,19 @@ number, or letters and digits; what is not so, or is no JSON in the end, stays a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from proxy.wire.extract.alike import GROWING, AlikeEvents, changing_frame_of, cut, frame_of
 from proxy.wire.extract.apis import chat, completions, messages, responses
 from proxy.wire.extract.model import StreamShape
 from proxy.wire.extract.values import items, kind_of, mapping
 
 __all__ = ["TextRun", "joined", "split_events"]
 
-_GROWING: Final = re.compile(
-    rb'"(content|text|reasoning_content|reasoning|refusal|thinking|partial_json|arguments|delta)": ?'
-    rb'"((?:[^"\\\n]|\\[^\n])*)"'
-)
-_CHANGING: Final = re.compile(rb'"(sequence_number|created|obfuscation|p)": ?"?([0-9A-Za-z]*)"?[,}]')
-"""Members that change beside the text: numbers, and padding (OpenAI's `obfuscation`, Mistral's `p`)."""
 _LEAD: Final = re.compile(rb"(?:event: ?(?!(?i:error)\n)[\w.-]+\n)?data: ?(?=\{)")
 _INSIDES: Final = re.compile(rb'[^"\\]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\]*)*')
 """The insides of JSON strings, one a line."""
@@ -64,19 +59,6 @@ class TextRun(NamedTuple):
     """The one that appends the text. In a stream of another shape they are no run."""
 
 
-class _Frame(NamedTuple):
-    """What the events of a run have in common."""
-
-    parts: list[bytes]
-    """Their bytes, around the holes."""
-    marks: list[bytes]
-    """The ends of the parts between the holes: the name of a member, in one event that of no other."""
-    names: list[bytes]
-    """The member whose value stands in each hole."""
-    grows: int
-    """Which of the holes is the text's."""
-
-
 def split_events(body: bytes) -> tuple[list[bytes], bytes]:
     """`body` between its gaps, and what stands behind the last one. Where every event is one line, which is found in
     half the time, events keep the newline that ends them."""
@@ -98,17 +80,15 @@ def joined(events: list[bytes]) -> list[bytes | TextRun]:
     last = len(events) - 1
     while at < last and misses < _MAX_MISSES:
         event, following = events[at], events[at + 1]
-        if event[:_ALIKE] == following[:_ALIKE] and (found := _GROWING.search(event)) is not None:
-            frame = _frame(event, following, found)
+        if event[:_ALIKE] == following[:_ALIKE] and (text := GROWING.search(event)) is not None:
+            frame = frame_of(event, following, text)
             if frame is None and misses and constant < _MAX_CONSTANT:  # the first is often another than the rest
-                frame = _changing(event, following, found)
+                frame = changing_frame_of(event, following, text)
                 constant += frame is None
             if frame is not None:
-                parts = frame.parts
-                rests = _rests(events, at, parts[0], parts[-1])
-                columns = _columns(rests, parts[1:-1], frame.marks) if frame.marks else [rests]
+                columns, looked_at = cut(frame, events, at)
                 size = len(columns[0])
-                misses += size < len(rests)
+                misses += size < looked_at
                 if size > 1:
                     run = _run(frame, columns)
                     if run is not None:
@@ -124,78 +104,7 @@ def joined(events: list[bytes]) -> list[bytes | TextRun]:
     return kept
 
 
-def _frame(event: bytes, following: bytes, text: re.Match[bytes]) -> _Frame | None:
-    """What `event` and the one behind it have in common, if that is all but the text."""
-    start, end = text.span(2)
-    before, after = event[:start], event[end:]
-    if following.startswith(before) and following.endswith(after):
-        return _Frame([before, after], [], [text[1]], 0)
-    return None
-
-
-def _changing(event: bytes, following: bytes, text: re.Match[bytes]) -> _Frame | None:
-    """What they may have in common, if more than the text changes; None where nothing else does."""
-    changes = [change for change in _CHANGING.finditer(event) if following.find(change[0]) < 0]
-    if not changes:
-        return None
-    parts: list[bytes] = []
-    marks: list[bytes] = []
-    names: list[bytes] = []
-    grows = at = 0
-    for hole in sorted((text, *changes), key=re.Match.start):
-        if hole is text:
-            grows = len(names)
-        parts.append(event[at : hole.start(2)])
-        marks.append(event[hole.start() : hole.start(2)])
-        names.append(hole[1])
-        at = hole.end(2)
-    return _Frame([*parts, event[at:]], marks[1:], names, grows)
-
-
-def _rests(events: list[bytes], at: int, first: bytes, last: bytes) -> list[bytes]:
-    """What stands between `first` and `last` in the events from `at` on that are so; the first one is."""
-    start, stop, shortest = len(first), -len(last), len(first) + len(last)
-    rests: list[bytes] = []
-    for index in range(at, len(events)):
-        event = events[index]
-        if not (event.startswith(first) and event.endswith(last) and len(event) >= shortest):
-            break
-        rests.append(event[start:stop])
-    return rests
-
-
-def _columns(rests: list[bytes], parts: list[bytes], marks: list[bytes]) -> list[list[bytes]]:
-    """What stands around `parts` in each of `rests`, up to the first that has not all of them.
-
-    A part is long, and its mark is found sooner: where that is in all of them what the part begins with is compared
-    in all of them at once.
-    """
-    columns: list[list[bytes]] = []
-    for part, mark in zip(parts, marks, strict=True):
-        beginning = part[: -len(mark)]
-        stop = -len(beginning)
-        cut = [rest.partition(mark) for rest in rests]
-        before = [piece for piece, _, _ in cut]
-        column = [piece[:stop] for piece in before]
-        if beginning.join((*column, b"")) != b"".join(before) or any(not found for _, found, _ in cut):
-            cut = _leading(rest.partition(part) for rest in rests)
-            column = [piece for piece, _, _ in cut]
-        columns.append(column)
-        rests = [rest for _, _, rest in cut]
-    return [*(column[: len(rests)] for column in columns), rests]
-
-
-def _leading(cut: Iterable[tuple[bytes, bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
-    """Those before the first in which no part was found."""
-    leading: list[tuple[bytes, bytes, bytes]] = []
-    for pieces in cut:
-        if not pieces[1]:
-            break
-        leading.append(pieces)
-    return leading
-
-
-def _run(frame: _Frame, columns: list[list[bytes]]) -> TextRun | None:
+def _run(frame: AlikeEvents, columns: list[list[bytes]]) -> TextRun | None:
     """The run of events that have `columns` in the holes of `frame`; None where it may not say what they do."""
     parts, _, names, grows = frame
     lead = _LEAD.match(parts[0])

@@ -460,8 +460,8 @@ STRANGE = {
     ],
     "texts of two shapes in one event": [
         SAYS % b"a",
-        *[b'data: {"type":"content_block_delta","choices":[{"delta":{"content":"z"}},{"delta":{"content":"y"}}],'
-          b'"delta":{"type":"text_delta","text":"%b"}}\n\n' % text for text in (b"b", b"c")],
+        *[b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"%b"},'
+          b'"choices":[{"delta":{"content":"z"}},{"delta":{"content":"y"}}]}\n\n' % text for text in (b"b", b"c")],
     ],
     "an event that breaks off in a run of more than a text": [
         (SAYS % text).replace(b'"1"', b'"1","created":%b' % time) for text, time in
