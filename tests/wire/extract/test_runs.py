@@ -431,6 +431,7 @@ def distorted(draw: st.DrawFn) -> bytes:
 
 @given(distorted(), st.booleans())
 def test_whatever_changes_beside_the_text_a_run_says_what_its_events_say(body: bytes, cut: bool) -> None:
+    """(Where the hot path is compiled nobody sees the patch, and both are read with runs.)"""
     read = read_stream(body, "text/event-stream", cut=cut)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(framing, "joined", list)
