@@ -19,6 +19,7 @@ import orjson
 from proxy.wire.eventstream import begins_frames
 from proxy.wire.extract.failures import is_error
 from proxy.wire.extract.frames import read_frames
+from proxy.wire.extract.model import StreamShape
 from proxy.wire.extract.runs import TextRun, joined, split_events
 from proxy.wire.headers import is_event_stream, is_frames, is_ndjson
 from proxy.wire.jsonarray import begins_array, read_array
@@ -70,8 +71,8 @@ class Framed:
     """Some events were not strict JSON."""
     errors: bool = True
     """There may be errors among the values; nearly always there are none, and nobody has to look."""
-    runs: list[Any] = field(default_factory=list)
-    """Those of the values that are several events as one, for a shape that takes them for its own (see `apart`)."""
+    runs: list[StreamShape] = field(default_factory=list)
+    """The shapes of those of the values that are several events as one: no other may take them so (see `apart`)."""
     lines: list[bytes] = field(default_factory=list)
     """Its events as they came."""
     before: list[int] = field(default_factory=list)
@@ -94,7 +95,7 @@ class Framing(NamedTuple):
 
 def framing_of(body: bytes, content_type: str) -> Framing | None:
     """How `body` holds events; None where it is no stream."""
-    if body.startswith(b"data:") and is_event_stream(content_type):
+    if body.startswith((b"data:", b"event:")) and is_event_stream(content_type):
         return EVENTS  # nearly every stream; as frames, its first would be of a gigabyte
     if is_frames(content_type) or begins_frames(body):
         return FRAMES
@@ -159,7 +160,7 @@ def _events(events: list[bytes | TextRun], rest: bytes, lines: list[bytes]) -> F
     for event in events:
         if isinstance(event, TextRun):
             values.append(event.value)
-            found.runs.append(event.value)
+            found.runs.append(event.shape)
             before.append(objects + event.silent)
             objects += event.size
             continue

@@ -41,7 +41,7 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     found = framing.read(body)
     events = _objects(found)
     shape = _shape_of(events)
-    if found.runs and (shape is None or not all(map(shape.matches, found.runs))):
+    if any(run is not shape for run in found.runs):
         found = apart(body)  # in a stream of another shape its texts are not appended
         events = _objects(found)
     if shape is None and framing is ARRAY:

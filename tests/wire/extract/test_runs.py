@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.extract import Streamed, read_stream, runs
-from proxy.wire.extract.apis import chat, completions, messages
+from proxy.wire.extract import Streamed, framing, read_stream, runs
+from proxy.wire.extract.apis import chat, completions, messages, responses
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
 Join = Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
@@ -80,9 +80,20 @@ def test_reasoning_and_answer_are_two_runs() -> None:
     "pair",
     [
         [chunk({"content": "a"}, logprobs={"tokens": ["a"]})] * 2,
-        [chunk({"role": "assistant", "content": "a"})] * 2,
+        [chunk({"role": {"name": "assistant"}, "content": "a"})] * 2,
+        [chunk({"content": "a", "obfuscation": "b"})] * 2,
         [chunk({"content": "a", "reasoning": "content"})] * 2,
         [chunk({"tool_calls": [{"index": 0, "function": {"content": "a"}}]})] * 2,
+        [chunk({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "a"}}]})] * 2,
+        [chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"arguments": "a"}}]})] * 2,
+        [chunk({"tool_calls": [{"index": 0, "type": "custom", "function": {"arguments": "a"}}]})] * 2,
+        [chunk({"tool_calls": [{"index": i, "function": {"arguments": "a"}} for i in (0, 1)]})] * 2,
+        [{"type": "response.output_text.done", "output_index": 0, "delta": "a"}] * 2,
+        [HEAD | {"created": time, "choices": [{"index": 0, "delta": {"content": "a"}}]} for time in (1, 1.5)],
+        [HEAD | {"choices": [{"index": 0, "delta": {"content": "a"}}], "p": pad} for pad in ("", "x")],
+        [HEAD | {"choices": [{"index": 0, "delta": {"content": "a"}}], "p": pad} for pad in ("a-b", "c-d")],
+        [HEAD | {"choices": [{"index": 0, "delta": {"content": "a"}, "p": pad}]} for pad in ("a", "b")],
+        [HEAD | {"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": {"created": time}} for time in (1, 2)],
         [HEAD | {"choices": [{"index": i, "delta": {"content": "a"}} for i in (0, 1)]}] * 2,
         [{"type": "content_block_delta", "delta": {"type": "citations_delta", "text": "a"}}] * 2,
         [{"type": "other", "delta": {"type": "text_delta", "text": "a"}}] * 2,
@@ -144,6 +155,99 @@ def test_messages_and_completions_have_runs_too() -> None:
     assert reassemble(sse(texts), "text/event-stream") == completions.merge_chunks(texts)
 
 
+def numbered(kind: str, text: str, number: int, **more: Any) -> dict[str, Any]:
+    return {"type": kind, "sequence_number": number, "item_id": "i", "output_index": 0} | {"delta": text} | more
+
+
+def argued(text: str, **call: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"index": 0, "function": {"arguments": text}} | call]}
+
+
+WORDS = ["A ", "b", "", '"c"', "d" * 9] * 30
+NULLS = {"role": None, "reasoning_content": None, "tool_calls": None}
+SENT: dict[str, tuple[list[dict[str, Any]], bool, Join]] = {
+    "OpenAI, chat": (
+        [chunk({"content": word}) | {"obfuscation": f"x{n}Y"} for n, word in enumerate(WORDS)], False, chat.merge_chunks
+    ),
+    "OpenAI, a chat's call": (
+        [chunk(argued(word)) | {"obfuscation": f"x{n}Y"} for n, word in enumerate(WORDS)], False, chat.merge_chunks
+    ),
+    "vLLM, a chat's call": ([chunk(argued(word)) for word in WORDS], False, chat.merge_chunks),
+    "SGLang, a chat's call": (
+        [
+            chunk(NULLS | argued(w, id=None, type="function", function={"name": None, "arguments": w}))
+            for w in WORDS
+        ], False, chat.merge_chunks,
+    ),
+    "SGLang, chat": ([chunk(NULLS | {"content": word}) for word in WORDS], False, chat.merge_chunks),
+    "Ollama, chat": (
+        [
+            {"id": "1", "object": "chat.completion.chunk", "created": 1755137933 + n, "choices": [
+                {"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": None}]}
+            for n, word in enumerate(WORDS)
+        ], False, chat.merge_chunks,
+    ),
+    "Mistral, chat": ([chunk({"content": word}) | {"p": f"ab{n}"} for n, word in enumerate(WORDS)], False,
+                      chat.merge_chunks),
+    "completions with the time": (
+        [{"created": 9 + n, "choices": [{"index": 0, "text": word}]} for n, word in enumerate(WORDS)], False,
+        completions.merge_chunks,
+    ),
+    "time, padding and text": (
+        [{"created": 9 + n, "choices": [{"index": 0, "delta": {"content": word}}], "obfuscation": f"{n}"}
+         for n, word in enumerate(WORDS)], False, chat.merge_chunks,
+    ),
+    "OpenAI, responses": (
+        [
+            numbered("response.output_text.delta", word, n, content_index=0, logprobs=[], obfuscation=f"x{n}")
+            for n, word in enumerate(WORDS, 4)
+        ], True, responses.merge_chunks,
+    ),
+    "Codex, whose members are sorted": (
+        [
+            dict(sorted(numbered("response.reasoning_summary_text.delta", word, n, obfuscation=f"x{n}").items()))
+            for n, word in enumerate(WORDS, 4)
+        ], True, responses.merge_chunks,
+    ),
+    "vLLM, responses": (
+        [numbered("response.reasoning_text.delta", word, n, content_index=0) for n, word in enumerate(WORDS)], False,
+        responses.merge_chunks,
+    ),
+    "OpenAI, a call of responses": (
+        [numbered("response.function_call_arguments.delta", word, n, obfuscation="x") for n, word in enumerate(WORDS)],
+        True, responses.merge_chunks,
+    ),
+    "Anthropic": ([block({"type": "text_delta", "text": word}) for word in WORDS], True, messages.merge_chunks),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SENT)
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_what_servers_send_is_one_run(name: str, separators: tuple[str, str]) -> None:
+    events, named, join = SENT[name]
+    body = sse(events, named=named, separators=separators)
+    *first, run, done = short(body)
+    assert isinstance(run, runs.TextRun)
+    assert isinstance(done, bytes)
+    assert (run.size, run.silent) == (len(events) - len(first), 0)
+    assert len(first) < 2
+    assert reassemble(body, "text/event-stream") == join(events)
+    assert read_stream(body, "text/event-stream") == plainly(body)
+
+
+def test_what_changes_within_a_run_ends_it() -> None:
+    """Behind the time, and not at the beginning, which is the same in each event."""
+    events = [chunk({"reasoning": word}) | {"created": n} for n, word in enumerate("abc")]
+    events += [chunk({"content": word}) | {"created": n} for n, word in enumerate("defg", 3)]
+    events += [chunk({}, finish_reason="stop") | {"created": 8}]
+    found = [event.size for event in short(sse(events)) if isinstance(event, runs.TextRun)]
+    assert found == [2, 4]
+    interleaved = [chunk({key: "a"}) | {"created": n} for n, key in enumerate(["content", "content", "reasoning"] * 9)]
+    assert any(isinstance(event, runs.TextRun) for event in short(sse(interleaved)))
+    for body in (sse(events), sse(interleaved)):
+        assert read_stream(body, "text/event-stream") == plainly(body)
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
     ['"', "\\", '"},"', "\n\ndata: "]
 )
@@ -175,6 +279,45 @@ def test_messages_say_the_same(events: list[dict[str, Any]], named: bool) -> Non
     assert reassemble(sse(events, named=named), "text/event-stream") == messages.merge_chunks(events)
 
 
+pads = st.sampled_from(["a", "B7", "x9Y", "a", "error", "", "-", "\n"])
+numbers = st.integers(0, 120) | st.sampled_from([-1, 1.5, None, "7", 2**64, True])
+changing = st.lists(
+    st.one_of(
+        st.builds(lambda text, pad: chunk({"content": text}) | {"obfuscation": pad}, texts, pads),
+        st.builds(lambda text, time: HEAD | {"created": time} | chunk({"content": text}), texts, numbers),
+        st.builds(lambda text, time: chunk({"content": text}) | {"created": time}, texts, numbers),
+        st.builds(lambda text, pad: chunk(argued(text)) | {"p": pad}, texts, pads),
+        st.builds(lambda text, call: chunk(argued(text, **call)), texts, st.sampled_from([
+            {}, {"id": None}, {"id": "b"}, {"index": 1}, {"index": None}, {"type": "function"}, {"type": "custom"}])),
+    ),
+    min_size=1, max_size=12,
+)  # fmt: skip
+responding = st.lists(
+    st.builds(
+        lambda kind, text, number, more: numbered(f"response.{kind}.delta", text, number, **more),
+        st.sampled_from(["output_text"] * 5 + ["refusal", "function_call_arguments", "reasoning_summary_text", "x"]),
+        texts,
+        numbers,
+        st.sampled_from([{}, {}, {"content_index": 0}, {"obfuscation": "x"}, {"output_index": 1}]),
+    ),
+    min_size=1, max_size=12,
+)  # fmt: skip
+
+
+@given(changing, st.booleans(), st.sampled_from([(",", ":"), (", ", ": ")]))
+def test_chat_says_the_same_where_more_changes(
+    events: list[dict[str, Any]], ascii: bool, separators: tuple[str, str]
+) -> None:
+    body = sse(events, ensure_ascii=ascii, separators=separators)
+    assert reassemble(body, "text/event-stream") == chat.merge_chunks(events)
+
+
+@given(responding, st.booleans(), st.booleans())
+def test_responses_say_the_same(events: list[dict[str, Any]], named: bool, sort: bool) -> None:
+    body = sse(events, named=named, sort_keys=sort)
+    assert reassemble(body, "text/event-stream") == responses.merge_chunks(events)
+
+
 def plainly(body: bytes) -> Streamed | None:
     """`body` read event by event: with other line ends, in which nobody looks for runs."""
     marked = body.replace(b"\n", b"\r\n")
@@ -202,6 +345,26 @@ FRAMES = [
     b'event: error\ndata: {"choices":[{"delta":{"content":"%b"}}]}',
     b"data: [DONE]", b": %b", b"data: %b", b"event: %b", b"", b'data: {"choices":[{"delta":{"content":"%b',
 ]  # fmt: skip
+CHANGING = [
+    b'data: {"created":%n,"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]}',
+    b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}],"obfuscation":"%p"}',
+    b'data: {"created": %n, "choices":[{"index":0,"delta":{"reasoning": "%b"}}],"p": "%p"}',
+    b'data: {"p":"%p","choices":[{"index":0,"text":"%b"}],"created":%n}',
+    b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"%b"}}]}}],"p":"%p"}',
+    b'data: {"choices":[{"delta":{"tool_calls":[{"id":"c","function":{"name":"f","arguments":"%b"}}]}}],"p":"%p"}',
+    b'data: {"choices":[{"delta":{"tool_calls":[{"id":null,"function":{"name":null,"arguments":"%b"}}]}}]}',
+    b'event: x\ndata: {"type":"response.output_text.delta","sequence_number":%n,"output_index":0,"delta":"%b"}',
+    b'data: {"type":"response.refusal.delta","sequence_number":%n,"item_id":"i","delta":"%b","obfuscation":"%p"}',
+    b'data: {"delta":"%b","item_id":"i","sequence_number":%n,"type":"response.function_call_arguments.delta"}',
+    b'data: {"type":"response.completed","response":{"status":"completed","output":[{"type":"message"}]},"p":"%p"}',
+    b'data: {"choices":[{"delta":{"content":"%b","obfuscation":"%p"},"created":%n}],"usage":{"created":%n}}',
+    b'data: {"created":%n,"type":"content_block_delta","delta":{"type":"text_delta","text":"%b"}}',
+    b'event: error\ndata: {"created":%n,"choices":[{"delta":{"content":"%b"}}]}',
+    b'data: {"detail":"%p"}',
+]  # fmt: skip
+ODD_NUMBERS = [b"-1", b"-0", b"001", b"1e5", b"1.5", b"", b" 4", b"null", b'"7"', b"9" * 20, b"9" * 400, b"1,2",
+               b'1,"created":2', b"1}", b"1\t", b"true"]  # fmt: skip
+ODD_PADS = [b"", b"-", b"error", b'\\"', b"\\u0061", b"\xc3", b'x","delta":"y', b'","p":"', b"\\ud83d"]
 hostile = st.lists(
     st.tuples(
         st.sampled_from(FRAMES),
@@ -218,6 +381,61 @@ def test_whatever_the_bytes_are_they_say_what_their_events_say(parts: list[Any],
     body = b"".join((frame.replace(b"%b", text) + end) for frame, texts, end in parts for text in texts)
     body = body if whole else body.rstrip(b"\n")
     assert read_stream(body, "text/event-stream") == plainly(body)
+
+
+usual = st.sampled_from([b"1", b"2", b"9", b"10", b"99", b"100", b"0"])
+odd_numbers = st.one_of(*[usual] * 9, st.sampled_from(ODD_NUMBERS))
+odd_pads = st.one_of(*[st.sampled_from([b"a", b"xY9", b"0"])] * 9, st.sampled_from(ODD_PADS))
+odd_texts = st.one_of(*[st.sampled_from([b"a", b" b", b"", b"error"])] * 5, st.sampled_from(RAW))
+NAMES = [b"created", b"sequence_number", b"obfuscation", b"p", b"content", b"delta", b"arguments", b"choices", b"type",
+         b"index", b"error", b"id", b"name", b"role", b"custom", b"response"]  # fmt: skip
+OTHERS = [b'""', b"1", b"null", b"[]", b"{}", b'"error"', b"true", b'[{"delta":{"content":"a"}}]']
+names = st.sampled_from(NAMES).map(lambda name: b'"%b"' % name)
+strange_bytes = st.binary(min_size=1, max_size=1).filter(lambda byte: byte not in b"\r\n")
+
+
+@st.composite
+def distorted(draw: st.DrawFn) -> bytes:
+    """A stream of what changes beside its text, some of it odd, that may have suffered on its way."""
+    events: list[bytes] = []
+    for frame in draw(st.lists(st.sampled_from(CHANGING + FRAMES), min_size=1, max_size=4)):
+        for _ in range(draw(st.integers(1, 6))):
+            event = frame
+            for mark, values in ((b"%n", odd_numbers), (b"%p", odd_pads), (b"%b", odd_texts)):
+                if mark in frame:
+                    event = event.replace(mark, draw(values))
+            events.append(event)
+    body = b"\n\n".join(events) + b"\n\n"
+    at = st.integers(0, len(body) - 1)
+    match draw(st.sampled_from(["nothing", "nothing", "flip", "lose", "cut", "swap", "rename", "add", "repeat"])):
+        case "flip":
+            place = draw(at)
+            if body[place] != ord("\n"):
+                return body[:place] + draw(strange_bytes) + body[place + 1 :]
+        case "lose":
+            place = draw(at)
+            return body[:place] + body[place + 1 :]
+        case "cut":
+            return body[: draw(at)]
+        case "swap":
+            return b"\n\n".join(draw(st.permutations(events))) + b"\n\n"
+        case "rename":
+            return body.replace(draw(names), draw(names), draw(st.sampled_from([1, -1])))
+        case "add":
+            more = b"{%b:%b," % (draw(names), draw(st.sampled_from(OTHERS)))
+            return body.replace(b"{", more) if draw(st.booleans()) else body.replace(b"data: {", b"data: " + more)
+        case "repeat":
+            return b"".join(event + b"\n\n" for event in events for _ in range(draw(st.integers(1, 2))))
+    return body
+
+
+@given(distorted(), st.booleans())
+def test_whatever_changes_beside_the_text_a_run_says_what_its_events_say(body: bytes, cut: bool) -> None:
+    """(Where the hot path is compiled nobody sees the patch, and both are read with runs.)"""
+    read = read_stream(body, "text/event-stream", cut=cut)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(framing, "joined", list)
+        assert read == read_stream(body, "text/event-stream", cut=cut)
 
 
 SAYS, COMPLETES = FRAMES[0] + b"\n\n", FRAMES[5] + b"\n\n"
@@ -238,6 +456,18 @@ STRANGE = {
     "a comment before": [b": hello\n\n", SAYS % b"", SAYS % b"a", SAYS % b"b"],
     "silence first": [SAYS % b"", SAYS % b"", SAYS % b"a", b"data: [DONE]\n\n"],
     "nothing but silence": [SAYS % b"", SAYS % b"", b"data: [DONE]\n\n"],
+    "an error named by a word of the answer": [
+        SAYS % b"a", SAYS % b"error", SAYS % b"b", b'data: {"detail":"gone"}\n\n', SAYS % b"c",
+    ],
+    "texts of two shapes in one event": [
+        SAYS % b"a",
+        *[b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"%b"},'
+          b'"choices":[{"delta":{"content":"z"}},{"delta":{"content":"y"}}]}\n\n' % text for text in (b"b", b"c")],
+    ],
+    "an event that breaks off in a run of more than a text": [
+        (SAYS % text).replace(b'"1"', b'"1","created":%b' % time) for text, time in
+        ((b"a", b"1"), (b"b", b"2"), (b"c", b"3,4"), (b"d", b"5"))
+    ],
     "an end without a gap": [SAYS % b"a", SAYS % b"b", (SAYS % b"c")[:-1]],
     "an end in an event": [SAYS % b"a", SAYS % b"b", (SAYS % b"c")[:-9]],
 }  # fmt: skip

@@ -26,7 +26,7 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
+__all__ = ["GROWING", "KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input", "mcp_call": "arguments"}
 _OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
@@ -41,7 +41,8 @@ _ARGUMENTS: Final = {
     "response.custom_tool_call_input.delta": "input",
     "response.mcp_call_arguments.delta": "arguments",
 }
-
+GROWING: Final = frozenset({*_DELTAS, *_ARGUMENTS})
+"""Events whose `delta`, where it is a text, goes on with a text of their item."""
 
 _FAILED: Final = ("failed", "cancelled", "canceled")
 _UNFINISHED: Final = ("queued", "in_progress", *_FAILED)
