@@ -42,8 +42,18 @@ def frame_of(event: bytes, following: bytes, text: re.Match[bytes]) -> AlikeEven
 
 
 def changing_frame_of(event: bytes, following: bytes, text: re.Match[bytes]) -> AlikeEvents | None:
-    """What they may have in common, if more than the text changes; None where nothing else does."""
-    changes = [change for change in _CHANGING.finditer(event) if following.find(change[0]) < 0]
+    """What they may have in common, if more than the text changes; None where nothing else does.
+
+    An event that names one of what changes twice is not looked at: it could have a hundred thousand holes.
+    """
+    changes: list[re.Match[bytes]] = []
+    known: set[bytes] = set()
+    for change in _CHANGING.finditer(event):
+        if change[1] in known:
+            return None
+        known.add(change[1])
+        if following.find(change[0]) < 0:
+            changes.append(change)
     if not changes:
         return None
     parts: list[bytes] = []

@@ -188,7 +188,7 @@ def _appends(event: dict[str, Any], key: str) -> StreamShape | None:
         delta = mapping(event.get("delta"))
         known = _DELTAS.get(kind_of(delta)) == key and delta.keys() == {"type", key}
         return messages.SHAPE.stream if known else None
-    return responses.SHAPE.stream if key == "delta" and kind in responses.GROWING else None
+    return responses.SHAPE.stream if key == "delta" and key in event and kind in responses.GROWING else None
 
 
 def _is_news(delta: dict[str, Any], key: str) -> bool:
