@@ -166,7 +166,10 @@ class Controller:
             stack.push_async_callback(cancel_and_wait, watching)
             lock = ControllerLock(self._data.run / "controller.lock", self._supervisor, self._clock)
             overdue_s = self._config.server.drain_seconds + 2 * _ORPHAN_S
-            if not await lock.take(stop, stack, overdue_s=overdue_s, waits=self._keeper.health.starting):
+            store_health = self._keeper.health
+            if not await lock.take(
+                stop, stack, overdue_s=overdue_s, waits=store_health.starting, fails=store_health.kept_from_starting
+            ):
                 return 0
             if (store := await self._keeper.open(stop)) is None:
                 return 0

@@ -29,10 +29,17 @@ class ControllerLock:
         self._clock = clock
 
     async def take(
-        self, stop: asyncio.Event, stack: AsyncExitStack, *, overdue_s: float, waits: Callable[[str], None]
+        self,
+        stop: asyncio.Event,
+        stack: AsyncExitStack,
+        *,
+        overdue_s: float,
+        waits: Callable[[str], None],
+        fails: Callable[[str], None],
     ) -> bool:
         """Wait for it, and hold it until `stack` ends; False when told to stop first. A controller of an earlier
-        supervisor that has not ended after `overdue_s` is ended; `waits` is told what this waits for."""
+        supervisor that has not ended after `overdue_s` is ended; `waits` is told what this waits for, and
+        `fails` what has to be mended first."""
         descriptor = -1
         overdue_at = self._clock.monotonic() + overdue_s
         while True:
@@ -45,7 +52,7 @@ class ControllerLock:
                 waits("an earlier controller is still finishing")
                 end_stuck_controller(self._lock, self._supervisor, overdue=self._clock.monotonic() >= overdue_at)
             except OSError as exc:
-                waits(f"the data directory cannot be written: {exc}")
+                fails(f"the data directory cannot be written: {exc}")
             else:
                 return True
             if stop.is_set():

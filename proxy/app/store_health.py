@@ -54,8 +54,15 @@ class StoreHealth:
 
     def starting(self, sentence: str) -> None:
         """It is not open yet, which belongs to a start and is not logged."""
+        self._not_open(sentence, starting=True)
+
+    def kept_from_starting(self, sentence: str) -> None:
+        """It is not open yet, and will not be before somebody has mended what `sentence` says; not logged either."""
+        self._not_open(sentence, starting=False)
+
+    def _not_open(self, sentence: str, *, starting: bool) -> None:
         self._wrong = {"start": sentence}
-        self._troubles.report("store", sentence, starting=True)
+        self._troubles.report("store", sentence, quiet=True, starting=starting)
         self._set_up(False)
 
     def opened(self) -> None:

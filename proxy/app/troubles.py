@@ -60,7 +60,8 @@ class Troubles(Collector):
         not where that is said elsewhere (`quiet`), or as long as it is `starting`."""
         quiet = quiet or starting
         known = self._known.get(topic)
-        if known is not None and known.sentence == sentence and topic not in self._unsaid:
+        same = known is not None and (known.sentence, known.starting) == (sentence, starting)
+        if same and topic not in self._unsaid:
             return
         now = self._clock.monotonic()
         if known is None and now - self._over_at.get(topic, float("-inf")) >= _SAME_S:

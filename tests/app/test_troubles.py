@@ -40,6 +40,10 @@ def test_what_belongs_to_a_start_is_not_logged_until_it_is_a_trouble(
     troubles.report("store", "it cannot be reached")
     assert not troubles.status()["store"].starting
     assert [record.message for record in caplog.records] == ["store: it cannot be reached"]
+    troubles.report("store", "it cannot be reached", starting=True)
+    assert troubles.status()["store"].starting
+    troubles.report("store", "it cannot be reached")
+    assert not troubles.status()["store"].starting, "whatever it was before"
 
 
 def test_words_that_change_every_second_have_a_line_a_minute(
