@@ -17,6 +17,8 @@ GROWING: Final = re.compile(
 )
 _CHANGING: Final = re.compile(rb'"(sequence_number|created|obfuscation|p)": ?"?([0-9A-Za-z]*)"?[,}]')
 """Members that change beside the text: numbers, and padding (OpenAI's `obfuscation`, Mistral's `p`)."""
+_FEW: Final = 16
+"""Events that are cut before all that may be of a run are: most that is none ends among them."""
 
 
 class AlikeEvents(NamedTuple):
@@ -73,9 +75,16 @@ def changing_frame_of(event: bytes, following: bytes, text: re.Match[bytes]) -> 
 def cut(frame: AlikeEvents, events: list[bytes], at: int) -> tuple[list[list[bytes]], int]:
     """What stands in the holes, hole by hole, in the events from `at` on before the first that is another; and how many
     events were looked at. The one at `at` is no other."""
-    parts = frame.parts
-    rests = _rests(events, at, parts[0], parts[-1])
-    return _columns(rests, parts[1:-1], frame.marks) if frame.marks else [rests], len(rests)
+    parts, marks = frame.parts, frame.marks
+    if not marks:
+        rests = _rests(events, at, parts[0], parts[-1])
+        return [rests], len(rests)
+    rests = _rests(events[at : at + _FEW], 0, parts[0], parts[-1])
+    columns = _columns(rests, parts[1:-1], marks)
+    if len(columns[0]) == _FEW:
+        rests = _rests(events, at, parts[0], parts[-1])
+        columns = _columns(rests, parts[1:-1], marks)
+    return columns, len(rests)
 
 
 def _rests(events: list[bytes], at: int, first: bytes, last: bytes) -> list[bytes]:

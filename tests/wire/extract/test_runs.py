@@ -249,6 +249,20 @@ def test_what_changes_within_a_run_ends_it() -> None:
         assert read_stream(body, "text/event-stream") == plainly(body)
 
 
+@pytest.mark.parametrize("words", [2, 3, 15, 16, 17, 40, 100])
+def test_a_run_in_which_more_changes_has_any_length(words: int) -> None:
+    """What ends soon is not looked for in all events of the stream, each time anew."""
+    said = [{"created": n, "x": n // words} | {"choices": [{"delta": {"content": f"w{n}"}}]} for n in range(100)]
+    events = [json.dumps(event).encode() for event in said]
+    text = alike.GROWING.search(events[0])
+    assert text is not None
+    frame = alike.changing_frame_of(events[0], events[1], text)
+    assert frame is not None
+    columns, looked_at = alike.cut(frame, events, 0)
+    assert columns == [[b"%d" % n for n in range(words)], [b"w%d" % n for n in range(words)]]
+    assert looked_at == (16 if words < 16 else 100)
+
+
 def test_an_event_has_no_more_holes_than_there_are_names_for_what_changes() -> None:
     """Two events of half a megabyte that are nothing but holes took 40 seconds."""
     first, second = (b'data: {"content":"a",' + b'"p":%d,' % n * 1000 + b'"created":%d}\n' % n for n in (1, 2))
