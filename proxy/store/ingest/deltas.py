@@ -119,7 +119,7 @@ class Deltas:
         at_s = id_time_us(record.id) // 1_000_000
         status, duration_us, quality = record.status, record.duration_us, record.quality
         bits: int = flags._value_
-        outcome = record.outcome if status < 400 else record.outcome.with_status(status)
+        outcome = record.outcome.with_status(status)
         sums = self._sums(at_s, record.arm, record.model_id, status, outcome)
         sums[_N] += 1
         sums[_FALLBACKS] += bits & _FALLBACK != 0

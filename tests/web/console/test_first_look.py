@@ -133,7 +133,7 @@ def test_the_base_url_is_the_one_that_clients_of_the_reader_can_use(
         ({"troubles": {"store": TroubleStatus(sentence="database is locked", since=1e9)}}, ["database is locked"]),
         (
             {"troubles": {"store": TroubleStatus(sentence="not open yet", since=1e9, starting=True)}},
-            ["store …&nbsp;is being opened"],
+            ["store …&nbsp;starting: not open yet"],
         ),
         (
             {"troubles": {about: TroubleStatus(sentence="x", since=1e9) for about in ("keys", "spool")}},
