@@ -348,6 +348,19 @@ async def test_a_kept_statement_takes_ids_gives_names_and_changes_many_rows_eith
     assert straight[2] == []
 
 
+async def test_what_is_no_value_of_its_column_is_refused_the_same_either_way(store: Store) -> None:
+    for wrong in ("no id", 5, b"x"):
+
+        async def work(connection: Any, wrong: Any = wrong) -> Any:
+            return await CHOSEN.rows(connection, fids=[wrong], since=0)
+
+        with pytest.raises(StoreRefusedError) as straight:
+            await store._db.transact(work)
+        with pytest.raises(StoreRefusedError) as other:
+            await _written(store, work)
+        assert str(straight.value) == str(other.value)
+
+
 async def store_votes(connection: Any, votes: Sequence[NewVote]) -> None:
     await insert_all(connection, feedback, [_row(one, None, one.alias_hash, one.trust) for one in votes])
 

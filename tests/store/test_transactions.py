@@ -75,11 +75,13 @@ def ballot(of: NewRecord | None, at_us: int, rng: random.Random) -> NewVote:
 
 def batches(rng: random.Random) -> Iterator[IngestBatch]:
     """Six of them; votes on earlier records, on their own and on later ones, and all that again."""
-    made = [[record(NOW_US + (10 * n + i) * 1000, rng) for i in range(rng.choice((0, 1, 12)))] for n in range(6)]
+    sizes = enumerate(rng.sample((0, 0, 1, 12, 12, 12), 6))  # drawn, they might leave nothing to compare
+    made = [[record(NOW_US + (10 * n + i) * 1000, rng) for i in range(size)] for n, size in sizes]
+    ballots = rng.sample((0, 0, 0, 5, 5, 5), 6)
     everything = [one for some in made for one in some]
     votes: list[NewVote] = []
     for n, some in enumerate(made):
-        picked = [rng.choice([*everything, None]) for _ in range(rng.choice((0, 5)))]
+        picked = [rng.choice([*everything, None]) for _ in range(ballots[n])]
         votes += (new := [ballot(of, NOW_US + n * 1_000_000 + i, rng) for i, of in enumerate(picked)])
         again = rng.sample(votes, min(len(votes), 2)) if rng.random() < 0.3 else []
         yield IngestBatch(

@@ -16,6 +16,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
 
@@ -80,13 +81,16 @@ class _Compiled:
         """Text and parameters as the driver takes them."""
         given = {**self.constants, **values}
         text, bound = self.text, []
-        for name, bind in self.parameters:
-            value = given[name]
-            if name not in self.lists:
-                bound.append(value if bind is None else bind(value))
-                continue
-            text = text.replace(f"__[POSTCOMPILE_{name}]", ",".join("?" * len(value)))
-            bound += value if bind is None else map(bind, value)
+        try:
+            for name, bind in self.parameters:
+                value = given[name]
+                if name not in self.lists:
+                    bound.append(value if bind is None else bind(value))
+                    continue
+                text = text.replace(f"__[POSTCOMPILE_{name}]", ",".join("?" * len(value)))
+                bound += value if bind is None else map(bind, value)
+        except Exception as exc:  # what is no value of its column: SQLAlchemy would say so like this
+            raise StatementError(str(exc), text, values, exc) from exc
         return text, bound
 
 
