@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from policies.estimates import Moments
+from policies.past import PastMoments
 from policies.records import Arm, Outcome
 from policies.rows import Experiment
 from policies.signals import Signal
 from proxy.clock import ManualClock
+from proxy.store.engine.dialect import insert_all
 from proxy.store.ingest.beside import alias_columns, score_rows
 from proxy.store.store import Store
 from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.keys import alias_hash, task_alias_hash
-from proxy.store.tables.schema import feedback, metadata, tag_users, user_stats
+from proxy.store.tables.schema import PAST_TOTALS, arm_stats, feedback, metadata, tag_users, user_past, user_stats
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.harness.exchanges import exchange, vote
 
@@ -104,6 +107,18 @@ async def start(store: Store) -> None:
         for n, frozen in enumerate(terms, 1)
     )
     await store.journal.transition(LoopTransaction(fence=lease.fence, experiments=tests))
+    pasts = [
+        {"experiment_id": 2, "user_key": user, **{name: float(n) for n, name in enumerate(PAST_TOTALS, 2)}}
+        for user in USERS
+    ]
+    arms = [
+        {"experiment_id": 2, "epoch": 1, "arm": int(arm), "requests": 0, "moments": Moments().to_bytes(),
+         "past": PastMoments().to_bytes()}
+        for arm in Arm
+    ]  # fmt: skip
+    async with store._db.write() as connection:
+        await insert_all(connection, user_past, pasts)
+        await insert_all(connection, arm_stats, arms)
 
 
 async def stored(store: Store) -> dict[str, list[Any]]:
@@ -130,11 +145,14 @@ async def test_a_batch_of_a_test_is_stored_the_same_straight_and_through_sqlalch
             await start(store)
             told.append([await store.ingest.apply(batch) for batch in batches(random.Random(seed))])
             found.append(await stored(store))
+            async with db.read() as connection:
+                pasts = (await connection.scalars(sa.select(arm_stats.c.past))).all()
         finally:
             await store.close()
     assert told[0] == told[1]
     assert found[0] == found[1]
     assert all(found[0][table.name] for table in (user_stats, tag_users, feedback))
+    assert len({past for past in pasts if past is not None}) > 1, "nobody's past was counted"
 
 
 @pytest.mark.parametrize("seed", range(5))
