@@ -77,7 +77,7 @@ class _Books:
         return dict(zip(self.key, key, strict=True)) | {"arm": int(key[2])}
 
     def mine(self, key: ExperimentKey | TagKey) -> dict[str, Any]:
-        """The key for the statements here, to which SQLAlchemy lets nothing be called as a column that is set."""
+        """The key as the statements here are given it: under a column's own name SQLAlchemy takes a value to be set."""
         return {f"key_{name}": value for name, value in self.row_of(key).items()}
 
     def key_of(self, row: Any) -> Any:
