@@ -81,8 +81,9 @@ def batches(rng: random.Random) -> Iterator[IngestBatch]:
     sizes = enumerate(rng.sample((0, 0, 1, 12, 12, 12), 6))  # drawn, they might leave nothing to compare
     made = [[record(NOW_US + (10 * n + i) * 1000, rng) for i in range(size)] for n, size in sizes]
     first = next(some for some in made if some)
-    plain: dict[str, Any] = {"experiment_id": 2, "epoch": 1, "user_hash": 7, "kind": "chat", "status": 200, "outcome": Outcome.OK}
-    first[0] = replace(first[0], **plain, flags=RecordFlag.NONE)  # one whose past counts, whatever is drawn
+    plain: dict[str, Any] = {"experiment_id": 2, "epoch": 1, "user_hash": 7, "flags": RecordFlag.NONE}
+    answered: dict[str, Any] = {"kind": "chat", "status": 200, "outcome": Outcome.OK}
+    first[0] = replace(first[0], **plain, **answered)  # one whose past counts, whatever is drawn
     ballots = rng.sample((0, 0, 0, 5, 5, 5), 6)
     everything = [one for some in made for one in some]
     votes: list[NewVote] = []
