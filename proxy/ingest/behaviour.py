@@ -27,7 +27,7 @@ _CALL: Final = "<tool_call>"
 
 def behaviour_of(found: Extraction, text: str, defects: Sequence[str], *, languages: bool) -> int:
     """The bits of an answer that came: `text` is what it says, `defects` what the format check found in it."""
-    bits = of_defects(defects) if defects else 0
+    bits = of_defects(defects)
     if _CALL in text and _calls_unknown(found, text):
         bits |= Behaviour.MALFORMED.value
     if languages and found.query:

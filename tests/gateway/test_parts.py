@@ -27,6 +27,15 @@ def feed(body: LengthBody | ChunkedBody, data: bytes, cuts: list[int]) -> tuple[
     return payload, b""
 
 
+def outcome(wire: bytes, cuts: list[int]) -> object:
+    """What a chunked body makes of `wire`."""
+    body = ChunkedBody()
+    try:
+        return feed(body, wire, cuts), body.done
+    except FramingError:
+        return "refused"
+
+
 @given(chunks=st.lists(st.binary(min_size=1, max_size=40), max_size=8), cuts=CUTS)
 def test_chunks_are_the_same_however_they_are_cut(chunks: list[bytes], cuts: list[int]) -> None:
     wire = b"".join(b"%X;ext=1\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nA: b\r\n\r\n"
@@ -50,16 +59,10 @@ def test_a_chunk_that_comes_at_once_is_read_as_one_that_comes_in_pieces(
 ) -> None:
     wire = line % (size + said) + b"\r\n" + byte * size + behind
 
-    def outcome(cuts: list[int]) -> object:
-        body = ChunkedBody()
-        try:
-            return feed(body, wire, cuts), body.done
-        except FramingError:
-            return "refused"
-
-    assert outcome([]) == outcome([*range(len(line) + 6)]) == outcome([*range(0, len(wire), 2)])
+    at_once = outcome(wire, [])
+    assert at_once == outcome(wire, [*range(len(line) + 6)]) == outcome(wire, [*range(0, len(wire), 2)])
     if (said, behind) == (0, b"\r\n") and line in LINES[:5]:
-        assert outcome([]) == ((byte * size, b""), False)
+        assert at_once == ((byte * size, b""), False)
 
 
 @given(data=st.binary(max_size=200), length=st.integers(1, 250), cuts=CUTS)
@@ -71,14 +74,7 @@ def test_a_length_is_the_same_however_it_is_cut(data: bytes, length: int, cuts: 
 
 @given(data=st.binary(max_size=100), cuts=CUTS)
 def test_arbitrary_bytes_are_read_the_same_way_or_refused(data: bytes, cuts: list[int]) -> None:
-    def outcome(cuts: list[int]) -> object:
-        body = ChunkedBody()
-        try:
-            return feed(body, data, cuts), body.done
-        except FramingError:
-            return "refused"
-
-    assert outcome(cuts) == outcome([])
+    assert outcome(data, cuts) == outcome(data, [])
 
 
 def test_a_close_ends_what_nothing_else_ends() -> None:

@@ -28,7 +28,8 @@ from proxy.store.engine.kept import KeptStatement
 from proxy.store.ingest.chains import Talk, joined_up
 from proxy.store.ingest.deltas import Placed
 from proxy.store.ingest.facts import RecordFacts
-from proxy.store.ingest.votes import FACTS, Whole, facts_of_row
+from proxy.store.ingest.recounts import FACTS, facts_of_row
+from proxy.store.ingest.votes import Whole
 from proxy.store.tables.schema import conversation_votes, records
 from proxy.store.tables.values import NewRecord, RecordFlag
 

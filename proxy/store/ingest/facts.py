@@ -138,7 +138,7 @@ class RecordFacts(NamedTuple):
     @property
     def claimed(self) -> bool:
         """Nobody vouched for the user that it names."""
-        return _bits(self.flags) & _CLAIMED != 0
+        return self.flags.value & _CLAIMED != 0
 
     @property
     def unit(self) -> int:
@@ -161,12 +161,12 @@ class RecordFacts(NamedTuple):
     @property
     def sample(self) -> bool:
         """It may become training data."""
-        return _bits(self.flags) & _SAMPLE != 0
+        return self.flags.value & _SAMPLE != 0
 
     @property
     def fallback(self) -> bool:
         """The champion answered for another arm."""
-        return _bits(self.flags) & _FALLBACK != 0
+        return self.flags.value & _FALLBACK != 0
 
     @property
     def failed(self) -> bool:
@@ -208,16 +208,10 @@ def was_answered(outcome: Outcome, status: int, duration_us: int) -> bool:
     return outcome is Outcome.OK and 200 <= status < 400 and duration_us > 0
 
 
-def _bits(flags: RecordFlag) -> int:
-    """Its `value`, which takes a function's call in Python."""
-    bits: int = flags._value_
-    return bits
-
-
 def flags_of(record: NewRecord) -> RecordFlag:
     """The record's flags, with SAMPLE set where it may become training data."""
     body = record.body
-    flags = _bits(record.flags)
+    flags: int = record.flags._value_  # `value` takes a function's call
     usable = (
         body is not None
         and body.query is not None

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.store.ingest.facts import Rejudged, VoteSummary
-from proxy.store.ingest.votes import lock_records, votes_on
+from proxy.store.ingest.recounts import lock_records, votes_on
 from proxy.store.tables.schema import records
 
 __all__ = ["keep", "refuse_unless_scores"]

@@ -38,10 +38,7 @@ def pack(body: BodyPayload) -> bytes:
             query,
             _refer(body.response_text, response),
             [
-                {
-                    name: query if text is asked else text if len(text) < _SHORT else said.refer(text)
-                    for name, text in _plain(message).items()
-                }
+                {name: query if text is asked else said.refer(text) for name, text in message.items()}
                 for message in body.messages
             ],
             body.request_sha256,

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from policies.signals import EARLIER_S, LONGEST_S, MOST_ALIKE, REVEALED, SPAN_S, UserRequest, few_enough, shown, span_of
 from proxy.store.engine.dialect import any_of, pairs
 from proxy.store.ingest.facts import Signalled
-from proxy.store.ingest.votes import FACTS, facts_of_row
+from proxy.store.ingest.recounts import FACTS, facts_of_row
 from proxy.store.tables.keys import id_floor, id_time_us
 from proxy.store.tables.schema import deleted_users, records
 from proxy.store.tables.values import NewRecord, RecordFlag

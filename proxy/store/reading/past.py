@@ -20,7 +20,7 @@ from policies.records import Outcome
 from proxy.store.engine.database import Database
 from proxy.store.ingest.facts import RecordFacts, VoteSummary
 from proxy.store.ingest.past import totals_of_past
-from proxy.store.ingest.votes import BY_PEOPLE, FACTS, facts_of_row, own_scores, preferred, scores_of, votes_on
+from proxy.store.ingest.recounts import BY_PEOPLE, FACTS, facts_of_row, own_scores, preferred, scores_of, votes_on
 from proxy.store.tables.keys import HOUR_US, id_floor
 from proxy.store.tables.schema import PAST_TOTALS, records
 from proxy.store.tables.values import RecordFlag

@@ -32,7 +32,7 @@ from proxy.store.ingest.facts import (
     count_score,
     count_votes,
 )
-from proxy.store.ingest.votes import BY_PEOPLE, FACTS, facts_of_row, own_scores, preferred, scores_of, votes_on
+from proxy.store.ingest.recounts import BY_PEOPLE, FACTS, facts_of_row, own_scores, preferred, scores_of, votes_on
 from proxy.store.tables.keys import HOUR_US, id_floor, id_time_us
 from proxy.store.tables.partitions import DAYS_AT_ONCE
 from proxy.store.tables.schema import conversation_votes, feedback, records

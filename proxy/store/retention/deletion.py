@@ -24,7 +24,7 @@ from proxy.store.ingest.bodies import BodyCodec, grouped
 from proxy.store.ingest.conversations import hold
 from proxy.store.ingest.deltas import Deltas
 from proxy.store.ingest.parked import delete_parked
-from proxy.store.ingest.votes import FACTS, facts_of_row
+from proxy.store.ingest.recounts import FACTS, facts_of_row
 from proxy.store.retention.forgotten import announce
 from proxy.store.retention.pruning import alias_slices
 from proxy.store.retention.reasons import forget_words
