@@ -16,7 +16,7 @@ from tests.harness.serve import request
 @pytest.fixture(scope="module")
 def testing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
     """A past until the middle of its first experiment."""
-    with Admin(ConsoleStage(tmp_path_factory.mktemp("testing"), hours=12)) as admin:
+    with Admin(ConsoleStage(tmp_path_factory.mktemp("testing"), hours=13)) as admin:
         yield admin
 
 
